@@ -1,0 +1,65 @@
+// The vocabulary of the event stream, and the decision which event a batch of changes becomes.
+// Pure: nothing here touches a disk, a socket or a clock. The types are shared with client/.
+
+/** One entry that appeared, changed or went away. */
+export interface Change {
+  readonly type: 'add' | 'change' | 'unlink';
+  /** Absolute path on the disk. */
+  readonly file: string;
+  /** URL path, percent-encoded; absent for a file that no URL leads to. */
+  readonly path?: string;
+}
+
+/** What a page hears of a change. */
+export interface PageEvent {
+  readonly type: 'reload' | 'css';
+  /** URL paths, percent-encoded as a browser requests them. Empty: every page is concerned. */
+  readonly paths: readonly string[];
+}
+
+/** Event types that only the server itself sends. */
+export const RESERVED_TYPES = [
+  'reload',
+  'css',
+  'failure',
+  'hello',
+  'ping',
+  'open',
+  'error',
+  'message',
+] as const;
+
+// What encodeURIComponent escapes and a browser leaves alone in a path (URL Standard, path percent-encode set).
+const LEFT_ALONE = /%(24|26|2B|2C|3A|3B|3D|40|5B|5D|7C)/g;
+
+/** The URL path of a file in a folder, or `undefined` if the file is not below it. `separator` is the disk's. */
+export function toPath(folder: string, file: string, separator = '/'): string | undefined {
+  const prefix = folder.endsWith(separator) ? folder : folder + separator;
+  if (!file.startsWith(prefix)) return undefined;
+  const segments = file.slice(prefix.length).split(separator);
+  return `/${segments.map(encodeSegment).join('/')}`;
+}
+
+function encodeSegment(segment: string): string {
+  return encodeURIComponent(segment.toWellFormed()).replace(LEFT_ALONE, (escaped) =>
+    decodeURIComponent(escaped),
+  );
+}
+
+/**
+ * The event a batch of changes becomes: `css` if each is a stylesheet that still exists, `reload` for anything else.
+ * A change without a path concerns every page, so the paths of its batch are left out.
+ */
+export function classify(changes: readonly Change[]): PageEvent | undefined {
+  if (changes.length === 0) return undefined;
+  const paths = new Set<string>();
+  let everyone = false;
+  let type: PageEvent['type'] = 'css';
+  for (const change of changes) {
+    if (change.path === undefined) everyone = true;
+    else paths.add(change.path);
+    if (change.type === 'unlink' || !/\.css$/i.test(change.file)) type = 'reload';
+  }
+  if (everyone) return { type: 'reload', paths: [] };
+  return { type, paths: [...paths] };
+}

@@ -1,0 +1,62 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Change, classify, type PageEvent, toPath } from '../src/events.ts';
+
+const change = (type: Change['type'], path: string): Change => ({ type, file: `/site${path}`, path });
+
+const batches: [string, readonly Change[], PageEvent | undefined][] = [
+  ['nothing is nothing', [], undefined],
+  ['a saved stylesheet is css', [change('change', '/a.css')], { type: 'css', paths: ['/a.css'] }],
+  ['a new stylesheet is css', [change('add', '/a.css')], { type: 'css', paths: ['/a.css'] }],
+  ['an upper-case stylesheet is css', [change('change', '/A.CSS')], { type: 'css', paths: ['/A.CSS'] }],
+  ['a deleted stylesheet is reload', [change('unlink', '/a.css')], { type: 'reload', paths: ['/a.css'] }],
+  [
+    'two stylesheets are one css',
+    [change('change', '/a.css'), change('change', '/b.css')],
+    { type: 'css', paths: ['/a.css', '/b.css'] },
+  ],
+  [
+    'a stylesheet and a page are one reload',
+    [change('change', '/a.css'), change('change', '/b.html')],
+    { type: 'reload', paths: ['/a.css', '/b.html'] },
+  ],
+  [
+    'one file twice is named once',
+    [change('unlink', '/a.js'), change('add', '/a.js')],
+    { type: 'reload', paths: ['/a.js'] },
+  ],
+  [
+    'a file without a URL concerns every page',
+    [change('change', '/a.css'), { type: 'change', file: '/views/a.pug' }],
+    { type: 'reload', paths: [] },
+  ],
+];
+
+for (const [name, changes, expected] of batches) {
+  test(`classify(): ${name}`, () => assert.equal(classify(changes), expected));
+}
+
+const files: [string, string, string, string | undefined][] = [
+  ['a plain name', '/site', '/site/css/a.css', '/css/a.css'],
+  ['a space', '/site', '/site/a b.css', '/a%20b.css'],
+  ['a percent sign', '/site', '/site/100%.css', '/100%25.css'],
+  ['a hash and a question mark', '/site', '/site/a#b?.css', '/a%23b%3F.css'],
+  ['what browsers leave alone', '/site', "/site/$&+,:;=@[]|!'()*.css", "/$&+,:;=@[]|!'()*.css"],
+  ['line feed, quote and NUL', '/site', '/site/a\n"\0.css', '/a%0A%22%00.css'],
+  ['a backslash', '/site', '/site/a\\b.css', '/a%5Cb.css'],
+  ['other scripts', '/site', '/site/é这.css', '/%C3%A9%E8%BF%99.css'],
+  ['half a surrogate pair', '/site', '/site/\uD800.css', '/%EF%BF%BD.css'],
+  ['a sibling whose name starts alike', '/site', '/site-2/a.css', undefined],
+  ['the folder itself', '/site', '/site', undefined],
+  ['the root of the disk', '/', '/a.css', '/a.css'],
+];
+
+for (const [name, root, file, expected] of files) {
+  test(`toPath() of ${name}`, () => assert.is(toPath(root, file), expected));
+}
+
+test('toPath() of a path with backslashes as separators', () => {
+  assert.is(toPath('C:\\site', 'C:\\site\\css\\a.css', '\\'), '/css/a.css');
+});
+
+test.run();
