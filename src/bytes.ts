@@ -25,6 +25,8 @@ export interface Bytes {
    */
   compare(file: string, seen?: number): Promise<Comparison>;
   isEmpty(file: string): boolean;
+  /** Is what is known of the file from when it was last changed? */
+  isCurrent(file: string, ctime: number): boolean;
   forget(file: string): void;
 }
 
@@ -73,6 +75,7 @@ export function createBytes(): Bytes {
       return 'different';
     },
     isEmpty: (file) => known.get(file)?.size === 0,
+    isCurrent: (file, ctime) => known.get(file)?.ctime === ctime,
     forget: (file) => void known.delete(file),
   };
 }

@@ -19,8 +19,8 @@ export interface TreeOptions {
   touch(file: string): void;
   /** A folder was watched and listed anew, because something happened to itself: its files may be others now. */
   onRenewed(dir: string): void;
-  /** A symbolic link was listed. */
-  onLink(file: string): Promise<void>;
+  /** A symbolic link was listed; does it lead to a file? */
+  onLink(file: string): Promise<boolean>;
   /** A folder cannot be watched or listed. */
   onError(dir: string, error: unknown): void;
 }
@@ -146,8 +146,8 @@ export function createTree({ hold, accepts, touch, onRenewed, onLink, onError }:
       else folder.folders.add(entry.name);
       return;
     }
-    if (!entry.isFile() && !entry.isSymbolicLink()) return;
-    if (entry.isSymbolicLink()) await onLink(file);
+    const isFile = entry.isSymbolicLink() ? await onLink(file) : entry.isFile();
+    if (!isFile) return;
     if (!news) folder.files.add(entry.name);
     else if (!folder.files.has(entry.name)) touch(file);
   }

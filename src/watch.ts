@@ -4,8 +4,9 @@
 // Its parts: tree.ts (which folders), settle.ts (when to look, what belongs together), bytes.ts (did anything change?),
 // ignore.ts (what never counts), mounts.ts (where the system is silent). chokidar is imported here only.
 
-import { closeSync, lstatSync, openSync, readFileSync, type Stats, watch as watchFolder } from 'node:fs';
+import { lstatSync, mkdtempSync, readFileSync, rmdirSync, type Stats, watch as watchFolder } from 'node:fs';
 import { lstat, readdir, readlink, realpath, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import chokidar, { type ChokidarOptions } from 'chokidar';
 import { createBytes, drained } from './bytes.ts';
@@ -106,7 +107,7 @@ export function watch(
 
   function tell(changes: readonly Change[], since: number): void {
     const from = stamp;
-    stamp = fileClock();
+    stamp = Date.now() - 100; // early enough for any clock
     if (events > MANY_EVENTS) void tree.relist().then(() => survey(from));
     events = 0;
     onBatch(changes, since);
@@ -195,11 +196,14 @@ export function watch(
 
   // --- Symbolic links: what they lead to has two names. Targets outside of the watched folders are none of ours. ---
 
-  async function onLink(link: string): Promise<void> {
+  /** Remembers where the link leads to; gives whether that is a file. */
+  async function onLink(link: string): Promise<boolean> {
     const target = await realpath(link).catch(() => nextOf(link));
     const inside = target === undefined ? undefined : await asWatched(target);
     if (inside === undefined || inside === link) links.delete(link);
     else links.set(link, inside);
+    const stats = await stat(link).catch(() => undefined);
+    return stats?.isFile() ?? false;
   }
 
   async function asWatched(real: string): Promise<string | undefined> {
@@ -280,7 +284,7 @@ export function watch(
       if (closed) break;
       const stats = statOf(file);
       if (!stats) continue;
-      if (isSince(from, stats)) touch(file);
+      if (isSince(from, stats) && !bytes.isCurrent(file, stats.ctimeMs)) touch(file);
       sum.files++;
       sum.bytes += stats.size;
       if (performance.now() - begun < 5) continue;
@@ -292,6 +296,7 @@ export function watch(
 
   async function learn(): Promise<void> {
     const { files, bytes: size } = await survey(started);
+    surveyed = true;
     if (files > SMALL.files || size > SMALL.bytes) return;
     const queue = tree.files()[Symbol.iterator]();
     const work = async () => {
@@ -311,15 +316,21 @@ export function watch(
     if (tree.id(dir) === undefined) {
       const real = await realpath(dir).catch(() => undefined);
       if (real === undefined || (await asWatched(real)) !== dir) return;
-      await tree.attach(dir);
-      const stats = statOf(file);
-      if (stats && isSince(started, stats)) touch(file);
     }
-    await tree.attach(dir); // it may be under way
+    await tree.attach(dir);
+    if (!surveyed) wasServed(file);
     await learnFile(file);
   }
 
+  /** A page has got the file, maybe before anything was watching it. */
+  function wasServed(file: string): void {
+    const stats = statOf(file);
+    if (!stats) tree.put(file, true); // so that its absence is news
+    if (!stats || isSince(started, stats)) touch(file);
+  }
+
   const started = stamp;
+  let surveyed = false;
   if (poll === false) warnOfSilence(roots, onWarning);
   const ready = begin();
   const learned = ready.then(learn);
@@ -379,19 +390,17 @@ function isSince(time: number, { ctimeMs }: Stats): boolean {
 }
 
 /**
- * The time (ms) that a file written now would get. On Linux this clock stands still between ticks, up to 10 ms behind
- * Date.now(); an entry of /proc is made on demand and shows it.
+ * The time (ms) that a file written now gets. The kernel's clock for files stands still between ticks: it can be 10 ms
+ * behind Date.now(), and more on a busy machine. Too early is harmless: a file is looked at once more.
  */
 function fileClock(): number {
   try {
-    const descriptor = openSync('/proc/self/mounts', 'r');
-    try {
-      return lstatSync(`/proc/self/fd/${descriptor}`).mtimeMs;
-    } finally {
-      closeSync(descriptor);
-    }
+    const dir = mkdtempSync(join(tmpdir(), 'live-sse-clock-'));
+    const { ctimeMs } = lstatSync(dir);
+    rmdirSync(dir);
+    return ctimeMs;
   } catch {
-    return Date.now() - 20; // no Linux
+    return Date.now() - 20; // nowhere to write
   }
 }
 
