@@ -1,7 +1,8 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import * as fs from 'node:fs';
-import { readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import fs, { readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -569,6 +570,211 @@ test('watch() follows no symlink out of the root, and survives those that lead n
   await it.announced({ 'a.css': 'new', 'self/a.css': 'new' });
   assert.equal(it.told(), ['change a.css', 'change self/a.css']);
   assert.equal(it.warnings, []);
+});
+
+test('watch() twice in one process: both see a root that is made again', async () => {
+  using home = folder({ 'site/x/a.css': 'old' });
+  await using one = await watched(folder(), {}, [home.file('site')]);
+  await using two = await watched(folder(), {}, [home.file('site')]);
+  const seen = (it: Watched, content: string) =>
+    until(`"${content}"`, () => it.batches.some((batch) => batch.some(({ file }) => file.endsWith('a.css'))));
+  for (let round = 0; round < 20; round++) {
+    for (const content of [`${round}`, `${round} again`]) {
+      if (content === `${round}`) rmSync(home.file('site'), { recursive: true });
+      home.write('site/x/a.css', content);
+      await Promise.all([seen(one, content), seen(two, content)]);
+      await until('the last bytes', () => contentOf(home.file('site/x/a.css')) === content);
+      await pause(80); // the next must not share a batch
+      one.forget();
+      two.forget();
+    }
+  }
+});
+
+// --- Where the system gives up ---
+
+/** node:fs with some functions replaced, for everybody in this process, until the end of the block. */
+function replaced(functions: Partial<Pick<typeof fs, 'watch'>>): Disposable {
+  const before = { watch: fs.watch };
+  Object.assign(fs, functions);
+  syncBuiltinESMExports();
+  return {
+    [Symbol.dispose]() {
+      Object.assign(fs, before);
+      syncBuiltinESMExports();
+    },
+  };
+}
+
+for (const [code, fix] of [
+  ['ENOSPC', 'fs.inotify.max_user_watches'],
+  ['EMFILE', 'fs.inotify.max_user_instances'],
+] as const) {
+  test(`watch() polls what is over the limit (${code}), and says the fix once`, async () => {
+    const real = fs.watch;
+    let left = 3;
+    const limited = (...args: Parameters<typeof real>) => {
+      if (left-- <= 0) throw Object.assign(new Error(code), { code });
+      return real(...args);
+    };
+    using _ = replaced({ watch: limited as typeof real });
+    const files = Object.fromEntries(Array.from({ length: 70 }, (_, i) => [`${i}/x/a.css`, 'old']));
+    await using it = await watched(folder(files));
+    await pause(100);
+    for (const name of Object.keys(files)) it.site.write(name, 'new');
+    it.site.write('0/new/b.css', 'new');
+    await it.announced({
+      ...Object.fromEntries(Object.keys(files).map((name) => [name, 'new'])),
+      '0/new/b.css': 'new',
+    });
+    assert.is(it.warnings.length, 1);
+    assert.ok(it.warnings[0]?.includes(fix), it.warnings[0]);
+  });
+}
+
+test('watch() names an unreadable folder once, and watches the rest', async () => {
+  const home = folder({ 'a.css': 'old', 'closed/b.css': 'old' });
+  fs.chmodSync(home.path, 0o777);
+  fs.chmodSync(home.file('closed'), 0);
+  const user = process.geteuid?.();
+  if (user === 0) process.seteuid?.(65534);
+  try {
+    await using it = await watched(home);
+    assert.is(it.warnings.length, 1);
+    assert.ok(it.warnings[0]?.includes(home.file('closed')), it.warnings[0]);
+    home.write('new.css', 'new');
+    await it.announced({ 'new.css': 'new' });
+    assert.is(it.warnings.length, 1);
+    if (user === 0) process.seteuid?.(0);
+    fs.chmodSync(home.file('closed'), 0o755);
+    await it.announced({ 'closed/b.css': 'old' });
+  } finally {
+    if (user === 0) process.seteuid?.(0);
+  }
+});
+
+test('watch() misses nothing when the kernel drops events', async () => {
+  await using it = await calm({ 'a.css': 'old' });
+  const files = Object.fromEntries(Array.from({ length: 9000 }, (_, i) => [`${i}.css`, 'new']));
+  for (const name of Object.keys(files)) writeFileSync(it.site.file(name), 'new'); // more events than the queue holds
+  await it.announced(files, 20_000);
+});
+
+test('watch() with poll: saves, new folders, deletions', async () => {
+  const lane = async () => {
+    await using it = await watched(folder({ 'a.css': 'old', 'x/b.css': 'old' }), { poll: 50 });
+    for (let round = 0; round < 10; round++) {
+      it.forget();
+      it.site.write('a.css', `${round}`);
+      it.site.write(`x/${round}/c.css`, `${round}`);
+      await pause(round * 10);
+      it.site.write(`x/${round}/c.css`, `${round} again`);
+      await it.announced({ 'a.css': `${round}`, [`x/${round}/c.css`]: `${round} again` });
+      rmSync(it.site.file(`x/${round}`), { recursive: true });
+      renameSync(it.site.write('b.tmp', `${round}`), it.site.file('x/b.css'));
+      await it.announced({ 'x/b.css': `${round}`, [`x/${round}/c.css`]: null });
+    }
+  };
+  await Promise.all(Array.from({ length: 4 }, lane));
+});
+
+test('watch() with poll follows no symlink out of the root', async () => {
+  using outside = folder({ 'secret.css': 'old' });
+  await using it = await watched(folder({ 'a.css': 'old' }), { poll: 20 });
+  symlinkSync(outside.file('secret.css'), it.site.file('link.css'));
+  await pause(1500);
+  it.forget();
+  outside.write('secret.css', 'new');
+  await pause(100);
+  it.site.write('a.css', 'new');
+  await it.announced({ 'a.css': 'new' });
+  assert.equal(new Set(it.told()), new Set(['change a.css']));
+});
+
+// --- Size ---
+
+/** Watches of this process, as the kernel counts them. */
+function watches(): number {
+  let n = 0;
+  for (const name of fs.readdirSync('/proc/self/fdinfo')) {
+    n += contentOf(`/proc/self/fdinfo/${name}`)?.match(/^inotify /gm)?.length ?? 0;
+  }
+  return n;
+}
+
+const isLinux = process.platform === 'linux';
+
+test('watch() of 20,000 files in 400 folders: a watch a folder, a preferred file at once, nothing blocked', async () => {
+  using site = folder();
+  for (let i = 0; i < 400; i++) {
+    for (let j = 0; j < 50; j++) site.write(`${i % 20}/${i}/${j}.css`, 'old');
+  }
+  const contents = new Map<string, string | null>();
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  await pause(20);
+  delay.enable();
+  const watcher = watch([site.path], (changes) => {
+    for (const { file } of changes) contents.set(file, contentOf(file));
+  });
+  watcher.prefer(site.file('19/399/7.css'));
+  site.write('19/399/7.css', 'new');
+  await until('the preferred file', () => contents.get(site.file('19/399/7.css')) === 'new', 1000);
+  await watcher.ready;
+  if (isLinux) assert.is(watches(), 1 + 20 + 400);
+  site.write('3/3/3.css', 'new');
+  await until('any other', () => contents.get(site.file('3/3/3.css')) === 'new', 1000);
+  delay.disable();
+  assert.ok(delay.max / 1e6 < 60, `blocked for ${delay.max / 1e6} ms`);
+  await watcher.close();
+});
+
+test('watch() keeps no watch of folders that are gone', async () => {
+  await using it = await calm({ 'x/a.css': 'old' });
+  const before = watches();
+  for (let round = 0; round < 100; round++) {
+    it.forget();
+    it.site.write(`${round}/deep/er/a.css`, 'new');
+    if (round % 3) await it.announced({ [`${round}/deep/er/a.css`]: 'new' });
+    renameSync(it.site.file(`${round}`), it.site.file('moved'));
+    if (round % 2) await it.announced({ 'moved/deep/er/a.css': 'new' });
+    rmSync(it.site.file('moved'), { recursive: true });
+  }
+  it.site.write('x/a.css', 'end');
+  await it.announced({ 'x/a.css': 'end' });
+  await until(`${before} watches`, () => watches() === before);
+});
+
+test('close() leaves nothing, at any time, twice', async () => {
+  for (const ms of [0, 1, 2, 5, 10, 30, 100]) {
+    using site = folder({ 'a.css': 'old', 'x/b.css': 'old' });
+    const before = process.getActiveResourcesInfo().sort();
+    let told = false;
+    const watcher = watch([site.path, site.file('missing')], () => {
+      assert.not(told);
+    });
+    await pause(ms);
+    site.write('a.css', 'new');
+    const closing = watcher.close();
+    told = true;
+    assert.is(watcher.close(), closing);
+    await closing;
+    assert.equal(process.getActiveResourcesInfo().sort(), before, `${ms} ms after the start`);
+    await watcher.ready;
+  }
+});
+
+test('close() lets the process end', async () => {
+  using site = folder({ 'a.css': 'old' });
+  const script = `
+    const { watch } = await import(${JSON.stringify(new URL('../src/watch.ts', import.meta.url))});
+    const watcher = watch([${JSON.stringify(site.path)}], () => watcher.close());
+    await watcher.ready;
+    (await import('node:fs')).writeFileSync(${JSON.stringify(site.file('a.css'))}, 'new');`;
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+    stdio: 'inherit',
+  });
+  const [status] = await within('the end', once(child, 'exit'));
+  assert.is(status, 0);
 });
 
 test.run();
