@@ -1,0 +1,138 @@
+// What is known of the bytes of files, so that a save which changes none is silence.
+// It reads files when it is told to; it watches nothing.
+
+import { createHash } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+
+/** Files above this size are known by size, time and inode instead of by their bytes. */
+const LARGE = 32 * 1024 * 1024;
+const CHUNK = 512 * 1024;
+/** How long after a look (ms) a file that only grew is taken to be in the middle of a slow save. */
+const GROWS = 500;
+
+/** What a look at a file found. A number: the bytes of the last look, a moment ago, with more behind them; so many. */
+export type Comparison = 'same' | 'different' | number;
+
+export interface Bytes {
+  /** Reads a file that nothing happened to, so that its first save can be compared. */
+  learn(file: string): Promise<void>;
+  /** An event came for the file: what is being learned of it may be older or newer than what a page has. */
+  touched(file: string): void;
+  /**
+   * Compares the file with what is known of it, and remembers what it is now, unless it is growing. A file that has
+   * `seen` bytes, as at the look before, grows no more.
+   */
+  compare(file: string, seen?: number): Promise<Comparison>;
+  isEmpty(file: string): boolean;
+  /** Is what is known of the file from when it was last changed? */
+  isCurrent(file: string, ctime: number): boolean;
+  forget(file: string): void;
+}
+
+interface Reading {
+  readonly digest: string;
+  readonly size: number;
+  /** When the entry was last changed in any way (ms). */
+  readonly ctime: number;
+  /** The digest of the first bytes, as many as were asked for. */
+  readonly start?: string;
+}
+
+interface Known extends Reading {
+  /** performance.now() of the look; `undefined`: learned, never announced. */
+  readonly at?: number;
+}
+
+export function createBytes(): Bytes {
+  const known = new Map<string, Known>();
+  const learning = new Set<string>();
+
+  return {
+    async learn(file) {
+      if (known.has(file) || learning.has(file)) return;
+      learning.add(file);
+      const reading = await read(file);
+      // An event of a write that this reading already contains may be waiting to be read.
+      await drained();
+      if (learning.delete(file) && reading) known.set(file, reading);
+    },
+    touched: (file) => void learning.delete(file),
+    async compare(file, seen) {
+      const before = known.get(file);
+      const recent = before?.at !== undefined && performance.now() - before.at < GROWS;
+      const now = await read(file, recent ? before.size : 0);
+      if (!now) {
+        known.delete(file);
+        return 'different';
+      }
+      if (before?.digest === now.digest && !isOlder(before, now)) {
+        known.set(file, { ...now, at: before.at ?? performance.now() });
+        return 'same';
+      }
+      if (recent && now.size !== seen && isContinued(before, now)) return now.size;
+      known.set(file, { ...now, at: performance.now() });
+      return 'different';
+    },
+    isEmpty: (file) => known.get(file)?.size === 0,
+    isCurrent: (file, ctime) => known.get(file)?.ctime === ctime,
+    forget: (file) => void known.delete(file),
+  };
+}
+
+function isContinued(before: Known, now: Reading): boolean {
+  return before.size > 0 && now.size > before.size && now.start === before.digest;
+}
+
+// Learned bytes, and an event although nothing happened to the file since: that event belongs to a change which was
+// already in them, while pages may have what was there before.
+function isOlder(before: Known, now: Reading): boolean {
+  return before.at === undefined && before.ctime === now.ctime;
+}
+
+/** Resolves when the events that the kernel has queued by now were handed out. */
+export function drained(): Promise<void> {
+  // One turn of the event loop may be under way already; the second is a whole one.
+  return new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+}
+
+/** `undefined`: gone, or unreadable. */
+async function read(file: string, startSize = 0): Promise<Reading | undefined> {
+  let handle: FileHandle | undefined;
+  try {
+    // Without O_NONBLOCK a pipe that took the file's place would hold a thread for ever.
+    handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    const stats = await handle.stat();
+    if (!stats.isFile()) return undefined;
+    if (stats.size > LARGE) {
+      const digest = `${stats.size} ${stats.mtimeMs} ${stats.ino}`;
+      return { digest, size: stats.size, ctime: stats.ctimeMs };
+    }
+    return { ...(await digest(handle, stats.size, startSize)), ctime: stats.ctimeMs };
+  } catch {
+    return undefined; // what cannot be read cannot be compared
+  } finally {
+    await handle?.close();
+  }
+}
+
+async function digest(
+  handle: FileHandle,
+  expected: number,
+  startSize: number,
+): Promise<Omit<Reading, 'ctime'>> {
+  const whole = createHash('sha1');
+  const start = createHash('sha1');
+  const buffer = Buffer.allocUnsafe(Math.min(expected + 1, CHUNK)); // one more byte shows the end, or growth
+  let size = 0;
+  for (;;) {
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, null);
+    if (bytesRead === 0) break;
+    const chunk = buffer.subarray(0, bytesRead);
+    whole.update(chunk);
+    if (size < startSize) start.update(chunk.subarray(0, startSize - size));
+    size += bytesRead;
+    if (bytesRead < buffer.length && size >= expected) break;
+  }
+  return { digest: whole.digest('base64'), size, start: start.digest('base64') };
+}

@@ -1,0 +1,220 @@
+// Raw events of files → looks at quiet moments → batches. Only the timing is here: what a look finds, and how, is the
+// caller's business.
+
+import type { Change } from './events.ts';
+
+/** All in ms. A save of one file is announced `QUIET` after its last event; the rest are bounds for the unusual. */
+const QUIET = 4;
+/** A file that is written without a pause is looked at after this time. */
+const WRITING = 500;
+/** What has settled waits no longer for files of its batch that have not. */
+const HELD = 1000;
+/** In a burst, the pause that ends it; and how long it may go on before what has settled is told. */
+const BURST_QUIET = 60;
+const BURST_LASTS = 2000;
+/** The pause after something that follows a batch closely: it may be the second file of a burst. */
+const FOLLOWING_QUIET = 20;
+const FOLLOWS = 100;
+/** More files than this at once are a burst. */
+const BURST_FILES = 8;
+/** Looks at the same time; more only queue up behind libuv's four threads. */
+const LOOKS = 16;
+/** How long settled() waits at most. */
+const PATIENCE = 1000;
+
+/** One save under way, as the look may see and mark it. */
+export interface Save {
+  /** performance.now() of its first event. */
+  readonly first: number;
+  /** Size at the last look, if there was one. */
+  size?: number;
+}
+
+/** What a look gives: changes to tell (none: nothing happened), or the time in ms after which to look again. */
+export type Look = readonly Change[] | number;
+
+export interface Settle {
+  /** Something happened to the file. */
+  touch(file: string): void;
+  has(file: string): boolean;
+  /** Resolves when no save of the file is under way; at most a second later. */
+  settled(file: string): Promise<void>;
+  /** No look is started, nothing is told from now on. */
+  close(): void;
+}
+
+interface Pending extends Save {
+  timer: NodeJS.Timeout;
+  /** Events so far. */
+  events: number;
+  looking: boolean;
+  readonly done: Promise<void>;
+  readonly finish: () => void;
+}
+
+export function createSettle(
+  look: (file: string, save: Save) => Promise<Look>,
+  onBatch: (changes: readonly Change[], since: number) => void,
+): Settle {
+  const pending = new Map<string, Pending>();
+  const ripe: string[] = [];
+  let looks = 0;
+
+  let batch = new Map<string, Change>();
+  let previous: ReadonlyMap<string, Change> = batch;
+  let since: number | undefined; // first event of the batch
+  let settledAt = 0; // first change of the batch
+  let files = 0; // saves begun since then
+  let lastEvent = 0;
+  let lastBatch = -Infinity;
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+
+  function touch(file: string): void {
+    if (closed) return;
+    const now = performance.now();
+    lastEvent = now;
+    const save = pending.get(file);
+    if (!save) {
+      begin(file, now);
+      return;
+    }
+    save.events++;
+    if (!save.looking && now - save.first < WRITING) wait(file, save, QUIET);
+  }
+
+  function begin(file: string, now: number): void {
+    since ??= now;
+    files++;
+    let finish = () => {};
+    const done = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const timer = setTimeout(ripen, QUIET, file);
+    pending.set(file, { first: now, events: 1, looking: false, timer, done, finish });
+  }
+
+  function wait(file: string, save: Pending, ms: number): void {
+    clearTimeout(save.timer);
+    save.timer = setTimeout(ripen, ms, file);
+  }
+
+  function ripen(file: string): void {
+    ripe.push(file);
+    lookOn();
+  }
+
+  function lookOn(): void {
+    while (looks < LOOKS) {
+      const file = ripe.shift();
+      if (file === undefined) return;
+      const save = pending.get(file);
+      if (!save || save.looking) continue;
+      looks++;
+      save.looking = true;
+      void lookAt(file, save).then(() => {
+        looks--;
+        lookOn();
+        flush();
+      });
+    }
+  }
+
+  async function lookAt(file: string, save: Pending): Promise<void> {
+    const events = save.events;
+    const found = await look(file, save);
+    if (closed) return;
+    save.looking = false;
+    const moved = save.events !== events;
+    if (typeof found === 'number') return wait(file, save, moved ? QUIET : found);
+    for (const change of found) add(change);
+    // What happened during the look may not have been seen by it. It is a save of its own, so that this one can be told.
+    pending.delete(file);
+    save.finish();
+    if (moved) begin(file, performance.now());
+  }
+
+  function add(change: Change): void {
+    if (batch.size === 0) settledAt = performance.now();
+    const before = batch.get(change.file);
+    // Deleted and there again, or new and written again: to a page that is what it was at first, or new.
+    const type = merge(before?.type, change.type);
+    if (type) batch.set(change.file, { ...change, type });
+    else batch.delete(change.file);
+  }
+
+  function flush(): void {
+    clearTimeout(timer);
+    if (closed) return;
+    if (batch.size === 0) {
+      if (pending.size === 0) restart();
+      return;
+    }
+    const ms = pause();
+    if (ms > 0) timer = setTimeout(flush, ms);
+    else tell();
+  }
+
+  /** How long the batch has to wait yet. */
+  function pause(): number {
+    const now = performance.now();
+    const waited = now - settledAt;
+    const quiet = burstQuiet(now);
+    if (quiet === BURST_QUIET && waited >= BURST_LASTS) return 0;
+    if (pending.size > 0) return (quiet === BURST_QUIET ? BURST_LASTS : HELD) - waited;
+    return quiet - (now - lastEvent);
+  }
+
+  function burstQuiet(now: number): number {
+    if (files > BURST_FILES) return BURST_QUIET;
+    const follows = now - lastBatch < FOLLOWS && [...batch.keys()].some((file) => !previous.has(file));
+    return follows ? FOLLOWING_QUIET : 0;
+  }
+
+  function tell(): void {
+    const changes = [...batch.values()];
+    const first = since ?? settledAt;
+    previous = batch;
+    batch = new Map();
+    lastBatch = performance.now();
+    restart();
+    onBatch(changes, first);
+  }
+
+  function restart(): void {
+    files = pending.size;
+    since = undefined;
+    for (const save of pending.values()) since = Math.min(since ?? save.first, save.first);
+  }
+
+  return {
+    touch,
+    has: (file) => pending.has(file),
+    async settled(file) {
+      const save = pending.get(file);
+      if (!save) return;
+      let patience: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => {
+        patience = setTimeout(resolve, PATIENCE);
+      });
+      await Promise.race([save.done, late]);
+      clearTimeout(patience);
+    },
+    close() {
+      closed = true;
+      clearTimeout(timer);
+      for (const save of pending.values()) {
+        clearTimeout(save.timer);
+        save.finish();
+      }
+      pending.clear();
+    },
+  };
+}
+
+/** What two changes of one file in one batch are together; `undefined`: nothing that a page could know of. */
+function merge(before: Change['type'] | undefined, now: Change['type']): Change['type'] | undefined {
+  if (before === 'add') return now === 'unlink' ? undefined : 'add';
+  if (before === 'unlink') return now === 'unlink' ? 'unlink' : 'change';
+  return now;
+}

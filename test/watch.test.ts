@@ -1,0 +1,780 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs, { readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as pause } from 'node:timers/promises';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Change } from '../src/events.ts';
+import { type Watcher, type WatchOptions, watch } from '../src/watch.ts';
+import { type Folder, folder, until, within } from './harness.ts';
+
+/** A watched folder, and what was told of it. */
+interface Watched extends AsyncDisposable {
+  readonly site: Folder;
+  readonly watcher: Watcher;
+  readonly batches: readonly (readonly Change[])[];
+  readonly warnings: readonly string[];
+  /** `type name` of every change so far, in order. */
+  told(): string[];
+  /** What was in the file when a batch named it last: `null` for no file, `undefined` for no such batch. */
+  last(name: string): string | null | undefined;
+  /** Waits until every file was named in a batch while it had this content. */
+  announced(expected: Readonly<Record<string, string | null>>, ms?: number): Promise<void>;
+  /** As if nothing had been told yet. */
+  forget(): void;
+}
+
+async function watched(site: Folder, options: WatchOptions = {}, dirs = [site.path]): Promise<Watched> {
+  let batches: (readonly Change[])[] = [];
+  const contents = new Map<string, string | null>();
+  const warnings: string[] = [];
+  const onBatch = (changes: readonly Change[]) => {
+    batches.push(changes);
+    for (const { file } of changes) contents.set(file, contentOf(file));
+  };
+  const watcher = watch(dirs, onBatch, { onWarning: (line) => warnings.push(line), ...options });
+  await within('ready', watcher.ready);
+  const last = (name: string) => contents.get(site.file(name));
+  return {
+    site,
+    watcher,
+    warnings,
+    get batches() {
+      return batches;
+    },
+    told: () => batches.flat().map(({ type, file }) => `${type} ${file.slice(site.path.length + 1)}`),
+    last,
+    async announced(expected, ms) {
+      const missing = () => Object.keys(expected).filter((name) => last(name) !== expected[name]);
+      await until('announcements', () => missing().length === 0, ms).catch((cause) => {
+        throw new Error(`Not announced: ${missing()}; but ${batches.length} batches`, { cause });
+      });
+    },
+    forget() {
+      batches = [];
+      contents.clear();
+    },
+    async [Symbol.asyncDispose]() {
+      await within('close', watcher.close());
+      site[Symbol.dispose]();
+    },
+  };
+}
+
+function contentOf(file: string): string | null {
+  try {
+    return readFileSync(file, 'latin1');
+  } catch {
+    return null;
+  }
+}
+
+/** A watched folder whose files have settled: no event of their making is left, and their bytes are known. */
+async function calm(files: Record<string, string>, options?: WatchOptions): Promise<Watched> {
+  const site = folder(files);
+  await pause(20); // or their times would not be before the start
+  const it = await watched(site, options);
+  for (let round = 0; it.batches.length !== 1; round++) {
+    it.forget();
+    site.write('calm.txt', `${round}`);
+    await it.announced({ 'calm.txt': `${round}` });
+  }
+  await pause(50); // small trees are read in the background
+  it.forget();
+  return it;
+}
+
+// --- Saves: after the last write there is a batch, and it comes when the last bytes are there ---
+
+const LANES = 8;
+const ROUNDS = 25;
+
+interface Kind {
+  readonly name: string;
+  readonly files: Record<string, string>;
+  readonly lanes?: number;
+  readonly rounds?: number;
+  /** Does it once more, in the folder; gives what has to be announced: names, and the content at that time. */
+  save(site: Folder, round: number): Promise<Record<string, string | null>>;
+}
+
+const large = (round: number) => `${round}`.padEnd(200_000, `${round} `);
+
+async function inChunks(file: string, content: string, ms: number): Promise<void> {
+  const chunks = 20;
+  const handle = await fs.promises.open(file, 'w');
+  for (let i = 0; i < chunks; i++) {
+    const size = content.length / chunks;
+    await handle.write(content.slice(i * size, (i + 1) * size));
+    if (i < chunks - 1) await pause(ms / chunks);
+  }
+  await handle.close();
+}
+
+const twice = (ms: number): Kind => ({
+  name: `two saves ${ms} ms apart`,
+  files: { 'a.css': 'old' },
+  async save(site, round) {
+    site.write('a.css', `first ${round}`);
+    await pause(ms);
+    site.write('a.css', `second ${round}`);
+    return { 'a.css': `second ${round}` };
+  },
+});
+
+const kinds: Kind[] = [
+  {
+    name: 'a plain write',
+    files: { 'a.css': 'old' },
+    async save(site, round) {
+      site.write('a.css', `${round}`);
+      return { 'a.css': `${round}` };
+    },
+  },
+  {
+    name: 'truncate, then write',
+    files: { 'a.css': 'old' },
+    async save(site, round) {
+      site.write('a.css', '');
+      await pause(round % 20);
+      site.write('a.css', `${round}`);
+      return { 'a.css': `${round}` };
+    },
+  },
+  twice(5),
+  twice(25),
+  twice(60),
+  {
+    name: '200 KB in chunks over 30 ms',
+    files: { 'a.css': 'old' },
+    async save(site, round) {
+      await inChunks(site.file('a.css'), large(round), 30);
+      return { 'a.css': large(round) };
+    },
+  },
+  {
+    name: '200 KB in chunks over 2 s',
+    files: { 'a.css': 'old' },
+    lanes: 40,
+    rounds: 5,
+    async save(site, round) {
+      await inChunks(site.file('a.css'), large(round), 2000);
+      return { 'a.css': large(round) };
+    },
+  },
+  {
+    name: 'temporary file and rename',
+    files: { 'a.css': 'old' },
+    async save(site, round) {
+      renameSync(site.write(`a.css.tmp-${round}`, `${round}`), site.file('a.css'));
+      return { 'a.css': `${round}` };
+    },
+  },
+  {
+    name: 'rename away and create anew',
+    files: { 'a.css': 'old' },
+    async save(site, round) {
+      renameSync(site.file('a.css'), site.file('a.css~'));
+      if (round % 2) await pause(round % 10);
+      site.write('a.css', `${round}`);
+      rmSync(site.file('a.css~'));
+      return { 'a.css': `${round}` };
+    },
+  },
+  {
+    name: 'through a symlink',
+    files: { 'real/a.css': 'old', 'b.css': '' },
+    async save(site, round) {
+      if (round === 0) {
+        rmSync(site.file('b.css'));
+        symlinkSync('real/a.css', site.file('b.css'));
+        symlinkSync('real', site.file('folder'));
+      }
+      writeFileSync(site.file('b.css'), `${round}`);
+      return { 'b.css': `${round}`, 'real/a.css': `${round}`, 'folder/a.css': `${round}` };
+    },
+  },
+  {
+    name: 'a rename of the case only',
+    files: { 'a.css': 'old' },
+    async save(site, round) {
+      const [from, to] = round % 2 ? ['A.css', 'a.css'] : ['a.css', 'A.css'];
+      renameSync(site.file(from), site.file(to));
+      return { [from]: null, [to]: 'old' };
+    },
+  },
+  {
+    name: 'a file that becomes a folder, and back',
+    files: { a: 'old' },
+    async save(site, round) {
+      rmSync(site.file('a'), { recursive: true });
+      const name = round % 2 ? 'a' : 'a/b.css';
+      site.write(name, `${round}`);
+      return { [name]: `${round}` };
+    },
+  },
+  {
+    name: 'a folder with files, added',
+    files: {},
+    async save(site, round) {
+      const name = `${round}/deep/er/a.css`;
+      site.write(name, 'first');
+      await pause(round % 8);
+      site.write(name, `second ${round}`);
+      return { [name]: `second ${round}` };
+    },
+  },
+  {
+    name: 'a folder that is renamed, and a file of it saved at once',
+    files: { '0/deep/a.css': 'old' },
+    async save(site, round) {
+      renameSync(site.file(`${round}`), site.file(`${round + 1}`));
+      await pause(round % 8);
+      site.write(`${round + 1}/deep/a.css`, `${round}`);
+      return { [`${round}/deep/a.css`]: null, [`${round + 1}/deep/a.css`]: `${round}` };
+    },
+  },
+  {
+    name: 'a folder that is deleted and made again',
+    files: { 'x/y/a.css': 'old' },
+    async save(site, round) {
+      if (round % 2) site.write('x/y/a.css', `${round}`);
+      else rmSync(site.file('x'), { recursive: true });
+      return { 'x/y/a.css': round % 2 ? `${round}` : null };
+    },
+  },
+  {
+    name: 'the whole root deleted and restored',
+    files: { 'a.css': 'old', 'x/b.css': 'old' },
+    async save(site, round) {
+      rmSync(site.path, { recursive: true });
+      await pause((round % 5) * 30);
+      site.write('a.css', `${round}`);
+      await pause(round % 7);
+      site.write('x/b.css', `${round}`);
+      return { 'a.css': `${round}`, 'x/b.css': `${round}` };
+    },
+  },
+];
+
+for (const { name, files, save, lanes = LANES, rounds = ROUNDS } of kinds) {
+  test(`watch() of ${name}: the last bytes are announced, ${lanes * rounds} times`, async () => {
+    const lane = async () => {
+      await using it = await watched(folder(files));
+      for (let round = 0; round < rounds; round++) {
+        it.forget();
+        await it.announced(await save(it.site, round));
+      }
+    };
+    await Promise.all(Array.from({ length: lanes }, lane));
+  });
+}
+
+test(`watch() of a root that is a symlink and is led elsewhere, ${LANES * ROUNDS} times`, async () => {
+  const lane = async () => {
+    const home = folder({ '0/a.css': 'old', '1/a.css': 'new' });
+    const root = home.file('current');
+    symlinkSync('0', root);
+    await using it = await watched(home, {}, [root]);
+    for (let round = 0; round < ROUNDS; round++) {
+      it.forget();
+      const to = `${(round + 1) % 2}`;
+      home.write(`${to}/a.css`, `${round}`);
+      symlinkSync(to, home.file('next'));
+      renameSync(home.file('next'), root);
+      await it.announced({ 'current/a.css': `${round}` });
+      home.write(`${to}/a.css`, `${round} again`);
+      await it.announced({ 'current/a.css': `${round} again` });
+    }
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
+});
+
+test('watch() of files changed while it starts, 200 times', async () => {
+  for (let round = 0; round < 200; round++) {
+    using site = folder({ 'a.css': 'old', 'x/y/b.css': 'old', 'x/c.css': 'old' });
+    await pause(10);
+    const contents = new Map<string, string | null>();
+    const watcher = watch([site.path], (changes) => {
+      for (const { file } of changes) contents.set(file, contentOf(file));
+    });
+    if (round % 4) await pause(round % 4);
+    site.write('a.css', `${round}`);
+    site.write('x/y/b.css', `${round}`);
+    const files = [site.file('a.css'), site.file('x/y/b.css')];
+    await until('both files', () => files.every((file) => contents.get(file) === `${round}`));
+    assert.is(contents.get(site.file('x/c.css')), undefined);
+    await watcher.close();
+  }
+});
+
+test('watch() of a checkout of 500 files: at most two batches that name them all, 20 times', async () => {
+  using site = folder();
+  const git = (...args: string[]) =>
+    execFileSync('git', ['-c', 'user.name=a', '-c', 'user.email=a', ...args], {
+      cwd: site.path,
+      stdio: 'pipe',
+    });
+  git('init', '-q', '-b', 'one');
+  for (const branch of ['one', 'two']) {
+    for (let i = 0; i < 500; i++) site.write(`${i % 10}/${i}.css`, `${branch} ${i}`);
+    git('add', '-A');
+    git('commit', '-q', '-m', branch);
+    if (branch === 'one') git('checkout', '-q', '-b', 'two');
+  }
+  await using it = await watched(site);
+  for (let round = 0; round < 20; round++) {
+    it.forget();
+    const branch = round % 2 ? 'two' : 'one';
+    const checkout = spawn('git', ['checkout', '-q', branch], { cwd: site.path });
+    await once(checkout, 'exit');
+    await it.announced(
+      Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`${i % 10}/${i}.css`, `${branch} ${i}`])),
+    );
+    assert.ok(it.batches.length <= 2, `${it.batches.map((batch) => batch.length)}`);
+  }
+});
+
+// --- Silence: what must not be told. Each ends with a save that must be. ---
+
+interface Quiet {
+  readonly name: string;
+  readonly options?: WatchOptions;
+  act(site: Folder): void | Promise<void>;
+}
+
+const site = {
+  'a.css': 'same',
+  'x/b.css': 'same',
+  'drafts/c.css': 'same',
+  'd.log': 'same',
+  'node_modules/e.js': 'same',
+};
+
+const quiet: Quiet[] = [
+  { name: 'the same bytes again', act: (it) => void it.write('a.css', 'same') },
+  {
+    name: 'the same bytes in a new file',
+    act: (it) => renameSync(it.write('a.css.tmp-1', 'same'), it.file('a.css')),
+  },
+  {
+    name: 'the same bytes, after the file was empty for a while',
+    async act(it) {
+      it.write('a.css', '');
+      await pause(100);
+      it.write('a.css', 'same');
+    },
+  },
+  {
+    name: 'a file that was away for a moment',
+    async act(it) {
+      renameSync(it.file('a.css'), it.file('a.css~'));
+      await pause(20);
+      renameSync(it.file('a.css~'), it.file('a.css'));
+    },
+  },
+  { name: 'a touch', act: (it) => fs.utimesSync(it.file('x/b.css'), new Date(), new Date()) },
+  { name: 'a chmod', act: (it) => fs.chmodSync(it.file('x/b.css'), 0o600) },
+  { name: 'a read', act: (it) => void readFileSync(it.file('a.css')) },
+  { name: 'a touch of a folder', act: (it) => fs.utimesSync(it.file('x'), new Date(), new Date()) },
+  { name: 'a touch of the root', act: (it) => fs.utimesSync(it.path, new Date(), new Date()) },
+  { name: 'an empty folder', act: (it) => void fs.mkdirSync(it.file('empty/deep'), { recursive: true }) },
+  {
+    name: 'a file that is gone at once',
+    act: (it) => rmSync(it.write('new.css', 'x')),
+  },
+  {
+    name: 'names of editors and tools',
+    act(it) {
+      for (const name of [
+        '4913',
+        'a.css~',
+        '.#a.css',
+        '#a.css#',
+        '.a.css.swp',
+        'a.css.tmp-1',
+        'a.css___jb_tmp___',
+      ]) {
+        it.write(name, 'x');
+        it.write(`x/${name}`, 'x');
+      }
+      it.write('sedA1b2C3', 'x');
+      it.write('.git/index', 'x');
+      it.write('.cache/x/y', 'x');
+      it.write('node_modules/e.js', 'x');
+      it.write('node_modules/f/g.js', 'x');
+      it.write('.env', 'x');
+    },
+  },
+  {
+    name: 'what the user ignores',
+    options: { ignore: ['drafts', '*.log', /\.map$/, (file) => file.endsWith('.php')] },
+    act(it) {
+      for (const name of ['drafts/c.css', 'drafts/new/c.css', 'd.log', 'x/y/e.log', 'x/a.map', 'x/a.php'])
+        it.write(name, 'x');
+    },
+  },
+];
+
+for (const { name, act, options } of quiet) {
+  test(`watch() says nothing of ${name}`, async () => {
+    await using it = await calm(site, options);
+    for (let round = 0; round < 10; round++) {
+      await act(it.site);
+      it.site.write('calm.txt', `after ${round}`);
+      await it.announced({ 'calm.txt': `after ${round}` });
+    }
+    assert.equal(new Set(it.told()), new Set(['change calm.txt']));
+  });
+}
+
+test('watch() tells of .well-known, and of a root below a hidden folder', async () => {
+  const home = folder({ '.vitepress/dist/a.css': 'old' });
+  await using it = await watched(home, {}, [home.file('.vitepress/dist')]);
+  home.write('.vitepress/dist/a.css', 'new');
+  home.write('.vitepress/dist/.well-known/b.txt', 'new');
+  await it.announced({ '.vitepress/dist/a.css': 'new', '.vitepress/dist/.well-known/b.txt': 'new' });
+});
+
+// --- What a batch is ---
+
+test('watch() tells of a saved file alone within 20 ms, at the median', async () => {
+  const home = folder({ 'a.css': 'old' });
+  const times: number[] = [];
+  let saved = 0;
+  const watcher = watch([home.path], () => times.push(performance.now() - saved));
+  await watcher.ready;
+  for (let round = 0; round < 51; round++) {
+    await pause(10);
+    saved = performance.now();
+    home.write('a.css', `${round}`);
+    await until('the batch', () => times.length > round);
+  }
+  await watcher.close();
+  home[Symbol.dispose]();
+  const median = times.sort((a, b) => a - b)[25] ?? Infinity;
+  assert.ok(median < 20, `${median} ms`);
+});
+
+test('watch() names the kind of each change', async () => {
+  await using it = await calm({ 'a.css': 'old', 'b.css': 'old' });
+  it.site.write('a.css', 'new');
+  rmSync(it.site.file('b.css'));
+  it.site.write('x/c.css', 'new');
+  await it.announced({ 'a.css': 'new', 'b.css': null, 'x/c.css': 'new' });
+  assert.equal(it.told().sort(), ['add x/c.css', 'change a.css', 'unlink b.css']);
+});
+
+test('watch() holds the batch of an emptied file until it has content', async () => {
+  await using it = await calm({ 'a.css': 'old', 'b.css': 'old' });
+  it.site.write('a.css', '');
+  it.site.write('b.css', 'new');
+  await pause(100);
+  it.site.write('a.css', 'new');
+  await it.announced({ 'a.css': 'new', 'b.css': 'new' });
+  assert.is(it.batches.length, 1);
+});
+
+test('watch() tells of a file that stays empty after a bounded time', async () => {
+  await using it = await calm({ 'a.css': 'old' });
+  it.site.write('a.css', '');
+  await it.announced({ 'a.css': '' }, 2000);
+});
+
+test('watch() tells of a file that is written without end', async () => {
+  await using it = await calm({ 'a.css': 'old', 'b.log': '' });
+  let n = 0;
+  const timer = setInterval(() => fs.appendFileSync(it.site.file('b.log'), `${n++}\n`), 1);
+  await pause(50);
+  it.site.write('a.css', 'new');
+  await it.announced({ 'a.css': 'new' }, 2000);
+  clearInterval(timer);
+});
+
+test('settled() waits while a file is saved, and not otherwise', async () => {
+  await using it = await calm({ 'a.css': 'old', 'b.css': 'old' });
+  it.site.write('a.css', '');
+  let settled = false;
+  const waiting = it.watcher.settled(it.site.file('a.css')).then(() => {
+    settled = true;
+  });
+  await it.watcher.settled(it.site.file('b.css'));
+  assert.not(settled);
+  it.site.write('a.css', 'new');
+  await waiting;
+  assert.is(contentOf(it.site.file('a.css')), 'new');
+});
+
+test('settled() waits at most a second', async () => {
+  await using it = await calm({ 'a.css': 'old' });
+  const begun = performance.now();
+  const timer = setInterval(() => it.site.write('a.css', ''), 2);
+  await pause(50);
+  await it.watcher.settled(it.site.file('a.css'));
+  clearInterval(timer);
+  assert.ok(performance.now() - begun < 1300);
+});
+
+// --- Roots ---
+
+test('watch() of single files', async () => {
+  const home = folder({ 'a.json': 'old', 'b.json': 'old', '.env': 'old' });
+  await using it = await watched(home, {}, [home.file('a.json'), home.file('.env')]);
+  home.write('b.json', 'new');
+  home.write('a.json', 'new');
+  home.write('.env', 'new');
+  await it.announced({ 'a.json': 'new', '.env': 'new' });
+  rmSync(home.file('a.json'));
+  await it.announced({ 'a.json': null });
+  home.write('a.json', 'back');
+  await it.announced({ 'a.json': 'back' });
+  assert.not(it.told().join().includes('b.json'));
+});
+
+test('watch() awaits a root that is not there yet', async () => {
+  const home = folder();
+  await using it = await watched(home, {}, [home.file('later/site')]);
+  home.write('later/site/x/a.css', 'new');
+  await it.announced({ 'later/site/x/a.css': 'new' });
+  home.write('later/site/x/a.css', 'newer');
+  await it.announced({ 'later/site/x/a.css': 'newer' });
+});
+
+test('watch() of a root whose parent is renamed and made again', async () => {
+  const home = folder({ 'x/site/a.css': 'old' });
+  await using it = await watched(home, {}, [home.file('x/site')]);
+  renameSync(home.file('x'), home.file('y'));
+  await it.announced({ 'x/site/a.css': null });
+  home.write('x/site/a.css', 'new');
+  await it.announced({ 'x/site/a.css': 'new' });
+  home.write('y/site/a.css', 'none of ours');
+  home.write('x/site/a.css', 'newer');
+  await it.announced({ 'x/site/a.css': 'newer' });
+});
+
+test('watch() follows no symlink out of the root, and survives those that lead nowhere', async () => {
+  using outside = folder({ 'secret.css': 'old', 'x/secret.css': 'old' });
+  const home = folder({ 'a.css': 'old' });
+  symlinkSync(outside.file('secret.css'), home.file('link.css'));
+  symlinkSync(outside.file('x'), home.file('link'));
+  symlinkSync('loop', home.file('loop'));
+  symlinkSync('.', home.file('self'));
+  symlinkSync('nowhere', home.file('dangling'));
+  await pause(20);
+  await using it = await watched(home);
+  outside.write('secret.css', 'new');
+  outside.write('x/secret.css', 'new');
+  home.write('a.css', 'new');
+  await it.announced({ 'a.css': 'new', 'self/a.css': 'new' });
+  assert.equal(it.told(), ['change a.css', 'change self/a.css']);
+  assert.equal(it.warnings, []);
+});
+
+test('watch() twice in one process: both see a root that is made again', async () => {
+  using home = folder({ 'site/x/a.css': 'old' });
+  await using one = await watched(folder(), {}, [home.file('site')]);
+  await using two = await watched(folder(), {}, [home.file('site')]);
+  const seen = (it: Watched, content: string) =>
+    until(`"${content}"`, () => it.batches.some((batch) => batch.some(({ file }) => file.endsWith('a.css'))));
+  for (let round = 0; round < 20; round++) {
+    for (const content of [`${round}`, `${round} again`]) {
+      if (content === `${round}`) rmSync(home.file('site'), { recursive: true });
+      home.write('site/x/a.css', content);
+      await Promise.all([seen(one, content), seen(two, content)]);
+      await until('the last bytes', () => contentOf(home.file('site/x/a.css')) === content);
+      await pause(80); // the next must not share a batch
+      one.forget();
+      two.forget();
+    }
+  }
+});
+
+// --- Where the system gives up ---
+
+/** node:fs with some functions replaced, for everybody in this process, until the end of the block. */
+function replaced(functions: Partial<Pick<typeof fs, 'watch'>>): Disposable {
+  const before = { watch: fs.watch };
+  Object.assign(fs, functions);
+  syncBuiltinESMExports();
+  return {
+    [Symbol.dispose]() {
+      Object.assign(fs, before);
+      syncBuiltinESMExports();
+    },
+  };
+}
+
+for (const [code, fix] of [
+  ['ENOSPC', 'fs.inotify.max_user_watches'],
+  ['EMFILE', 'fs.inotify.max_user_instances'],
+] as const) {
+  test(`watch() polls what is over the limit (${code}), and says the fix once`, async () => {
+    const real = fs.watch;
+    let left = 3;
+    const limited = (...args: Parameters<typeof real>) => {
+      if (left-- <= 0) throw Object.assign(new Error(code), { code });
+      return real(...args);
+    };
+    using _ = replaced({ watch: limited as typeof real });
+    const files = Object.fromEntries(Array.from({ length: 70 }, (_, i) => [`${i}/x/a.css`, 'old']));
+    await using it = await watched(folder(files));
+    await pause(100);
+    for (const name of Object.keys(files)) it.site.write(name, 'new');
+    it.site.write('0/new/b.css', 'new');
+    await it.announced({
+      ...Object.fromEntries(Object.keys(files).map((name) => [name, 'new'])),
+      '0/new/b.css': 'new',
+    });
+    assert.is(it.warnings.length, 1);
+    assert.ok(it.warnings[0]?.includes(fix), it.warnings[0]);
+  });
+}
+
+test('watch() names an unreadable folder once, and watches the rest', async () => {
+  const home = folder({ 'a.css': 'old', 'closed/b.css': 'old' });
+  fs.chmodSync(home.path, 0o777);
+  fs.chmodSync(home.file('closed'), 0);
+  const user = process.geteuid?.();
+  if (user === 0) process.seteuid?.(65534);
+  try {
+    await using it = await watched(home);
+    assert.is(it.warnings.length, 1);
+    assert.ok(it.warnings[0]?.includes(home.file('closed')), it.warnings[0]);
+    home.write('new.css', 'new');
+    await it.announced({ 'new.css': 'new' });
+    assert.is(it.warnings.length, 1);
+    if (user === 0) process.seteuid?.(0);
+    fs.chmodSync(home.file('closed'), 0o755);
+    await it.announced({ 'closed/b.css': 'old' });
+  } finally {
+    if (user === 0) process.seteuid?.(0);
+  }
+});
+
+test('watch() misses nothing when the kernel drops events', async () => {
+  await using it = await calm({ 'a.css': 'old' });
+  const files = Object.fromEntries(Array.from({ length: 9000 }, (_, i) => [`${i}.css`, 'new']));
+  for (const name of Object.keys(files)) writeFileSync(it.site.file(name), 'new'); // more events than the queue holds
+  await it.announced(files, 20_000);
+});
+
+test('watch() with poll: saves, new folders, deletions', async () => {
+  const lane = async () => {
+    await using it = await watched(folder({ 'a.css': 'old', 'x/b.css': 'old' }), { poll: 50 });
+    for (let round = 0; round < 10; round++) {
+      it.forget();
+      it.site.write('a.css', `${round}`);
+      it.site.write(`x/${round}/c.css`, `${round}`);
+      await pause(round * 10);
+      it.site.write(`x/${round}/c.css`, `${round} again`);
+      await it.announced({ 'a.css': `${round}`, [`x/${round}/c.css`]: `${round} again` });
+      rmSync(it.site.file(`x/${round}`), { recursive: true });
+      renameSync(it.site.write('b.tmp', `${round}`), it.site.file('x/b.css'));
+      await it.announced({ 'x/b.css': `${round}`, [`x/${round}/c.css`]: null });
+    }
+  };
+  await Promise.all(Array.from({ length: 4 }, lane));
+});
+
+test('watch() with poll follows no symlink out of the root', async () => {
+  using outside = folder({ 'secret.css': 'old' });
+  await using it = await watched(folder({ 'a.css': 'old' }), { poll: 20 });
+  symlinkSync(outside.file('secret.css'), it.site.file('link.css'));
+  await pause(1500);
+  it.forget();
+  outside.write('secret.css', 'new');
+  await pause(100);
+  it.site.write('a.css', 'new');
+  await it.announced({ 'a.css': 'new' });
+  assert.equal(new Set(it.told()), new Set(['change a.css']));
+});
+
+// --- Size ---
+
+/** Watches of this process, as the kernel counts them. */
+function watches(): number {
+  let n = 0;
+  for (const name of fs.readdirSync('/proc/self/fdinfo')) {
+    n += contentOf(`/proc/self/fdinfo/${name}`)?.match(/^inotify /gm)?.length ?? 0;
+  }
+  return n;
+}
+
+const isLinux = process.platform === 'linux';
+
+test('watch() of 20,000 files in 400 folders: a watch a folder, a preferred file at once, nothing blocked', async () => {
+  using site = folder();
+  for (let i = 0; i < 400; i++) {
+    for (let j = 0; j < 50; j++) site.write(`${i % 20}/${i}/${j}.css`, 'old');
+  }
+  const contents = new Map<string, string | null>();
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  await pause(20);
+  delay.enable();
+  const watcher = watch([site.path], (changes) => {
+    for (const { file } of changes) contents.set(file, contentOf(file));
+  });
+  watcher.prefer(site.file('19/399/7.css'));
+  site.write('19/399/7.css', 'new');
+  await until('the preferred file', () => contents.get(site.file('19/399/7.css')) === 'new', 1000);
+  await watcher.ready;
+  if (isLinux) assert.is(watches(), 1 + 20 + 400);
+  site.write('3/3/3.css', 'new');
+  await until('any other', () => contents.get(site.file('3/3/3.css')) === 'new', 1000);
+  delay.disable();
+  assert.ok(delay.max / 1e6 < 60, `blocked for ${delay.max / 1e6} ms`);
+  await watcher.close();
+});
+
+test('watch() keeps no watch of folders that are gone', async () => {
+  await using it = await calm({ 'x/a.css': 'old' });
+  const before = watches();
+  for (let round = 0; round < 100; round++) {
+    it.forget();
+    it.site.write(`${round}/deep/er/a.css`, 'new');
+    if (round % 3) await it.announced({ [`${round}/deep/er/a.css`]: 'new' });
+    renameSync(it.site.file(`${round}`), it.site.file('moved'));
+    if (round % 2) await it.announced({ 'moved/deep/er/a.css': 'new' });
+    rmSync(it.site.file('moved'), { recursive: true });
+  }
+  it.site.write('x/a.css', 'end');
+  await it.announced({ 'x/a.css': 'end' });
+  await until(`${before} watches`, () => watches() === before);
+});
+
+test('close() leaves nothing, at any time, twice', async () => {
+  for (const ms of [0, 1, 2, 5, 10, 30, 100]) {
+    using site = folder({ 'a.css': 'old', 'x/b.css': 'old' });
+    const before = process.getActiveResourcesInfo().sort();
+    let told = false;
+    const watcher = watch([site.path, site.file('missing')], () => {
+      assert.not(told);
+    });
+    await pause(ms);
+    site.write('a.css', 'new');
+    const closing = watcher.close();
+    told = true;
+    assert.is(watcher.close(), closing);
+    await closing;
+    assert.equal(process.getActiveResourcesInfo().sort(), before, `${ms} ms after the start`);
+    await watcher.ready;
+  }
+});
+
+test('close() lets the process end', async () => {
+  using site = folder({ 'a.css': 'old' });
+  const script = `
+    const { watch } = await import(${JSON.stringify(new URL('../src/watch.ts', import.meta.url))});
+    const watcher = watch([${JSON.stringify(site.path)}], () => watcher.close());
+    await watcher.ready;
+    (await import('node:fs')).writeFileSync(${JSON.stringify(site.file('a.css'))}, 'new');`;
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+    stdio: 'inherit',
+  });
+  const [status] = await within('the end', once(child, 'exit'));
+  assert.is(status, 0);
+});
+
+test.run();
