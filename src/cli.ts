@@ -1,0 +1,304 @@
+#!/usr/bin/env node
+// argv in, words out: the only file that prints, exits or hears signals.
+
+import { readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { relative } from 'node:path';
+import { styleText } from 'node:util';
+import mri from 'mri';
+import type { LiveEvents } from './live.ts';
+import { type LiveServer, type StartOptions, start } from './server.ts';
+
+interface Flag {
+  readonly name: string;
+  readonly short?: string;
+  /** What its value is; in brackets where it may be left out (and then needs `=`). None: it is on or off. */
+  readonly value?: string;
+  readonly help: string;
+}
+
+const FLAGS: readonly Flag[] = [
+  {
+    name: 'port',
+    short: 'p',
+    value: '<n>',
+    help: 'Port to listen on (default: the first free one from 8080)',
+  },
+  {
+    name: 'host',
+    short: 'H',
+    value: '[address]',
+    help: 'Be seen on the network: on every address, or on this one',
+  },
+  { name: 'open', short: 'o', value: '[=path]', help: 'Open the browser' },
+  {
+    name: 'single',
+    short: 's',
+    value: '[=file]',
+    help: 'One-page app: unknown paths get index.html, or this file',
+  },
+  { name: 'watch', short: 'w', value: '<path>', help: 'Watch this file or folder too (repeatable)' },
+  { name: 'ignore', short: 'i', value: '<glob>', help: 'Never reload for these files (repeatable)' },
+  { name: 'poll', value: '[=ms]', help: 'Look at the disk every 100 ms: network shares, containers' },
+  {
+    name: 'mount',
+    value: '<url=folder>',
+    help: 'Serve a further folder: /assets=../dist/assets (repeatable)',
+  },
+  { name: 'header', value: "<'K: V'>", help: 'Send this response header with everything (repeatable)' },
+  { name: 'cors', value: '[=origin]', help: 'Let pages of this origin, or of any, read what is served' },
+  { name: 'allow', value: '<host>', help: 'Serve this host name too; .name takes subdomains (repeatable)' },
+  { name: 'follow-symlinks', help: 'Serve symbolic links that lead out of the folder' },
+  { name: 'quiet', short: 'q', help: 'Print only the address and what goes wrong' },
+  { name: 'version', short: 'v', help: 'Print the version' },
+  { name: 'help', short: 'h', help: 'Print this help' },
+];
+
+const VERSION: string = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
+
+function helpText(): string {
+  const rows = FLAGS.map(({ name, short, value = '', help }) => {
+    const gap = value.startsWith('[=') || value === '' ? '' : ' ';
+    return `  ${short ? `-${short},` : '   '} ${`--${name}${gap}${value}`.padEnd(24)} ${help}`;
+  });
+  return `live-sse ${VERSION}: serves a folder and shows every save in the browser at once
+
+  live-sse [folder] [flags]     the folder is the working folder if left out
+
+${rows.join('\n')}
+
+  live-sse                      serve this folder at http://localhost:8080/
+  live-sse site --open          serve ./site and open the browser
+  live-sse dist --single        serve a one-page app
+
+It is seen by this machine alone unless --host is given. Ctrl-C ends it.
+`;
+}
+
+type Given = Readonly<Record<string, string | boolean | readonly string[] | undefined>> & {
+  readonly _: readonly unknown[];
+};
+
+/** What the words on the command line say. @throws {RangeError} if they cannot be understood */
+function parse(argv: readonly string[]): { given: Given; folders: readonly string[] } {
+  const end = argv.indexOf('--');
+  const words = end < 0 ? argv : argv.slice(0, end);
+  // mri takes a flag for a switch or for one with a value: those that may have one after `=` are read here.
+  const valued = /^--(open|single|cors|poll)=(.+)$/s;
+  const optional = Object.fromEntries(
+    words.map((word) => valued.exec(word)).flatMap((m) => (m ? [[m[1], m[2]]] : [])),
+  );
+  const rest = [...words.filter((word) => !valued.test(word)), ...argv.slice(words.length)];
+  const isString = ({ name, value }: Flag) => value !== undefined && !value.startsWith('[=') && name !== '';
+  const parsed: Given = mri([...rest], {
+    alias: Object.fromEntries(FLAGS.map(({ name, short }) => [name, short ? [short] : []])),
+    string: FLAGS.filter(isString).map(({ name }) => name),
+    boolean: FLAGS.filter((flag) => !isString(flag)).map(({ name }) => name),
+    unknown: refuseFlag,
+  });
+  const given = { ...parsed, ...optional };
+  for (const { name, value } of FLAGS) {
+    if (value?.startsWith('<') && given[name] === '')
+      throw new RangeError(`--${name} needs a value: --${name} ${value}`);
+  }
+  return { given, folders: given._.map(String) };
+}
+
+function refuseFlag(flag: string): never {
+  const name = flag.replace(/^-+(no-)?/, '');
+  const [nearest] = FLAGS.map((known) => ({ known, far: distance(name, known.name) }))
+    .filter(({ far }) => far <= 3 && far < name.length)
+    .sort((a, b) => a.far - b.far);
+  const advice = nearest ? `Did you mean --${nearest.known.name}?` : 'live-sse --help lists all';
+  throw new RangeError(`Unknown flag ${flag}: ${advice}`);
+}
+
+/** How many letters have to be put in, left out or changed to get from one word to the other (Levenshtein). */
+function distance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, i) => i);
+  for (const [i, letter] of [...from].entries()) {
+    const next = [i + 1];
+    for (let j = 0; j < to.length; j++) {
+      const change = (row[j] ?? 0) + (letter === to[j] ? 0 : 1);
+      next.push(Math.min(change, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row.at(-1) ?? 0;
+}
+
+/** The options of start() that the command line asks for. @throws {RangeError} if a value cannot be */
+function toOptions(given: Given, folders: readonly string[]): StartOptions {
+  if (folders.length > 1) {
+    const all = folders.map((folder) => `"${folder}"`).join(' and ');
+    throw new RangeError(
+      `Cannot serve ${all} at once: give one folder, and the others with --mount /url=folder`,
+    );
+  }
+  const { open = false, single = false, cors = false, poll = false } = given;
+  return {
+    root: folders[0] ?? '.',
+    ...(given.port === undefined ? {} : { port: toNumber('port', last(given.port), 65535) }),
+    ...(given.host === undefined || given.host === false ? {} : { host: last(given.host) || true }),
+    open: optional(open),
+    single: optional(single),
+    watch: list(given.watch),
+    ignore: list(given.ignore),
+    poll: poll === true ? 100 : poll === false ? false : toNumber('poll', last(poll), 60_000),
+    mounts: pairs('mount', list(given.mount), '=', '/url=folder'),
+    headers: pairs('header', list(given.header), ':', "'Name: value'"),
+    cors:
+      typeof cors === 'boolean'
+        ? cors
+        : list(cors)
+            .flatMap((origins) => origins.split(','))
+            .map(toOrigin),
+    allowedHosts: list(given.allow),
+    followSymlinks: given['follow-symlinks'] === true,
+  };
+}
+
+type Value = Given[string];
+
+function list(value: Value): readonly string[] {
+  return [value].flat().filter((item) => typeof item === 'string');
+}
+
+function last(value: Value): string {
+  return list(value).at(-1) ?? '';
+}
+
+function optional(value: Value): boolean | string {
+  return typeof value === 'string' ? value : value === true;
+}
+
+function toNumber(name: string, text: string, most: number): number {
+  const number = Number(text);
+  if (/^\d+$/.test(text) && number <= most) return number;
+  throw new RangeError(`--${name} cannot be "${text}": give a whole number from 0 to ${most}`);
+}
+
+function toOrigin(text: string): string {
+  if (URL.canParse(text) && new URL(text).origin === text) return text;
+  throw new RangeError(
+    `--cors cannot admit "${text}": give an origin as browsers send it, like http://localhost:3000`,
+  );
+}
+
+function pairs(
+  name: string,
+  texts: readonly string[],
+  separator: string,
+  form: string,
+): Record<string, string> {
+  const split = texts.map((text) => {
+    const at = text.indexOf(separator);
+    if (at < 1) throw new RangeError(`--${name} cannot be "${text}": write ${form}`);
+    return [text.slice(0, at).trim(), text.slice(at + 1).trim()];
+  });
+  return Object.fromEntries(split);
+}
+
+/** Text of requests and file names may hold what a terminal obeys: shown instead of sent. */
+function plain(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones that are to be found
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function warn(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+function paint(style: 'dim' | 'bold' | 'cyan' | 'yellow', text: string): string {
+  const colored = process.stdout.isTTY && !process.env.NO_COLOR;
+  return colored ? styleText(style, text) : text;
+}
+
+function greeting(server: LiveServer, host: StartOptions['host']): string {
+  const folder = relative('.', server.root) || '.';
+  const lines = [`live-sse serves ${paint('bold', plain(folder))}`, '', `  ${paint('cyan', server.url)}`];
+  const network = networkUrls(server, host);
+  if (network.length > 0) {
+    lines.push(
+      ...network.map((url) => `  ${paint('cyan', url)}`),
+      '',
+      'Whoever reaches this machine can read the folder.',
+    );
+  }
+  return [...lines, '', 'Save a file to see it at once. Ctrl-C ends.', ''].join('\n');
+}
+
+/** Where other machines find the server; none while it listens on this machine alone. */
+function networkUrls({ port }: LiveServer, host: StartOptions['host']): string[] {
+  if (host !== true && host !== '0.0.0.0' && host !== '::') return [];
+  const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
+  return addresses
+    .filter(({ family, internal }) => family === 'IPv4' && !internal)
+    .map(({ address }) => `http://${address}:${port}/`);
+}
+
+/** One line for a batch: when, what was sent for which files, to how many, and how long it took. */
+function changeLine({ changes, event, ms, clients }: LiveEvents['change'], root: string): string {
+  const files = [...new Set(changes.map(({ file }) => relative(root, file)))];
+  const names =
+    files.slice(0, 3).map(plain).join(', ') + (files.length > 3 ? ` and ${files.length - 3} more` : '');
+  const time = new Date().toTimeString().slice(0, 8);
+  const sent = (event?.type ?? 'nothing').padEnd(7);
+  const effect = `${clients} ${clients === 1 ? 'browser' : 'browsers'}, ${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
+  return `${paint('dim', time)}  ${paint('cyan', sent)}  ${names}  ${paint('dim', `→ ${effect}`)}`;
+}
+
+/** Prints each line once: a page that asks again and again should not fill the terminal. */
+function sayOnce(): (line: string) => void {
+  const said = new Set<string>();
+  return (line) => {
+    if (said.has(line) || said.size > 1000) return;
+    said.add(line);
+    warn(paint('yellow', plain(line)));
+  };
+}
+
+function endOnSignals(server: LiveServer): void {
+  let asked = false;
+  const end = async () => {
+    if (asked) process.exit(130);
+    asked = true;
+    await server.close();
+    process.exit(0);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void end());
+}
+
+async function main(argv: readonly string[]): Promise<void> {
+  const { given, folders } = parse(argv);
+  if (given.help) return say(helpText());
+  if (given.version) return say(VERSION);
+  const options = toOptions(given, folders);
+  const notice = sayOnce();
+  const server = await start(options);
+  server.on('notice', notice);
+  server.on('error', (error) => warn(plain(describe(error))));
+  endOnSignals(server);
+  say(given.quiet ? server.url : greeting(server, options.host));
+  if (!given.quiet) server.on('change', (change) => say(changeLine(change, server.root)));
+}
+
+function describe(error: Error): string {
+  const cause = error.cause instanceof Error ? `: ${error.cause.message}` : '';
+  return `${error.message}${cause}`;
+}
+
+// A reader that went away (`live-sse | head`) is no reason to end.
+process.stdout.on('error', () => {});
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  const usage = error instanceof TypeError || error instanceof RangeError;
+  warn(plain(error instanceof Error ? error.message : String(error)));
+  process.exitCode = usage ? 2 : 1;
+});

@@ -1,0 +1,262 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chmodSync, existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { folder, get, navigation, openStream, raw, until, within } from './harness.ts';
+
+const cli = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
+
+interface Running extends Disposable {
+  readonly child: ChildProcess;
+  readonly out: () => string;
+  readonly err: () => string;
+  /** Resolves with the exit code. */
+  readonly ended: Promise<number | null>;
+  /** The address it prints. */
+  url(): Promise<string>;
+}
+
+function run(args: readonly string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}): Running {
+  const env = { ...process.env, ...options.env };
+  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), cli, ...args], {
+    ...options,
+    env,
+  });
+  let out = '';
+  let err = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    out += chunk;
+  });
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    err += chunk;
+  });
+  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  return {
+    child,
+    out: () => out,
+    err: () => err,
+    ended: within('the command to end', ended, 30_000),
+    url: () => until('the address', () => /http:\/\/\S+/.exec(out)?.[0], 20_000),
+    [Symbol.dispose]: () => child.kill('SIGKILL'),
+  };
+}
+
+async function outcome(args: readonly string[], cwd?: string) {
+  using running = run(args, cwd === undefined ? {} : { cwd });
+  const code = await running.ended;
+  return { code, out: running.out(), err: running.err() };
+}
+
+test('live-sse serves a folder, says where, logs a change, and ends on Ctrl-C', async () => {
+  using site = folder({ 'index.html': '<!doctype html><title>Hi</title>', 'a.css': 'a{}' });
+  using running = run([site.path, '--port', '0']);
+  const url = await running.url();
+  assert.match(url, /^http:\/\/localhost:\d+\/$/);
+  assert.match((await get(url, '/', { headers: navigation })).text, /<title>Hi<\/title>/);
+
+  using stream = await openStream(`${url}__events`);
+  await stream.next('hello');
+  site.write('a.css', 'a{color:red}');
+  assert.is((await stream.next('css')).data, '{"paths":["/a.css"]}');
+  await until('the line of the change', () =>
+    /\d\d:\d\d:\d\d {2}css {6}a\.css {2}→ 1 browser, [\d.]+ ms\n/.test(running.out()),
+  );
+
+  running.child.kill('SIGINT');
+  assert.is(await running.ended, 0);
+  assert.is(running.err(), '');
+});
+
+test('live-sse ends in under a second with a stream, an idle connection and half a request open', async () => {
+  using site = folder({ 'index.html': 'x' });
+  using running = run([site.path, '-p', '0', '-q']);
+  const url = await running.url();
+  const port = Number(new URL(url).port);
+  using stream = await openStream(`${url}__events`);
+  using idle = raw(port, 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  await idle.match(/HTTP\/1\.1 200/);
+  using half = raw(port, 'GET / HTTP/1.1\r\nHost: loc');
+  await until('the half request to be sent', () => half.socket.bytesWritten > 20);
+  const asked = performance.now();
+  running.child.kill('SIGTERM');
+  assert.is(await running.ended, 0);
+  assert.ok(performance.now() - asked < 1000, 'it took a second or more');
+  await until('the stream to end', () => stream.closed());
+  using again = run([site.path, '-p', String(port), '-q']);
+  assert.is(await again.url(), url, 'its port is free again');
+});
+
+test('live-sse --quiet prints the address alone', async () => {
+  using site = folder({ 'index.html': 'x' });
+  using running = run(['--quiet', '--port=0', site.path]);
+  const url = await running.url();
+  using stream = await openStream(`${url}__events`);
+  await stream.next('hello');
+  site.write('new.txt', 'x');
+  await stream.next('reload');
+  running.child.kill('SIGINT');
+  await running.ended;
+  assert.is(running.out(), `${url}\n`);
+});
+
+test('live-sse serves the working folder if none is given', async () => {
+  using site = folder({ 'index.html': 'the working folder' });
+  using running = run(
+    ['-p0', '-q'].flatMap((word) => (word === '-p0' ? ['-p', '0'] : [word])),
+    { cwd: site.path },
+  );
+  assert.match((await get(await running.url(), '/', { headers: navigation })).text, /the working folder/);
+});
+
+test('live-sse --watch tells every page of a change outside of the root; --ignore is silent', async () => {
+  using site = folder({ 'public/index.html': 'x', 'public/a.log': '1', 'views/a.pug': '1' });
+  using running = run(['public', '-p', '0', '-w', 'views', '-i', '*.log'], { cwd: site.path });
+  using stream = await openStream(`${await running.url()}__events`);
+  await stream.next('hello');
+  site.write('public/a.log', '2');
+  site.write('views/a.pug', '2');
+  assert.is((await stream.next('reload')).data, '{"paths":[]}');
+  await until('the line of the change', () => running.out().includes('a.pug'));
+  assert.not.match(running.out(), /a\.log/);
+});
+
+test('live-sse --open opens the address in the browser', async () => {
+  using site = folder({ 'index.html': 'x' });
+  const seen = site.file('.opened');
+  const browser = site.write(
+    '.browser',
+    `#!/bin/sh\necho "$1" > '${seen}.part' && mv '${seen}.part' '${seen}'\n`,
+  );
+  chmodSync(browser, 0o755);
+  // Without a display and a desktop, xdg-open takes BROWSER.
+  using running = run([site.path, '-p', '0', '--open=/index.html?a=1'], {
+    env: { BROWSER: browser, DISPLAY: '', WAYLAND_DISPLAY: '', XDG_CURRENT_DESKTOP: 'X-Generic' },
+  });
+  const url = await running.url();
+  await until('the browser to be opened', () => existsSync(seen));
+  assert.is(readFileSync(seen, 'utf8'), `${url}index.html?a=1\n`);
+});
+
+test('live-sse --host says the network address and who can read', async () => {
+  using site = folder({ 'index.html': 'x' });
+  using running = run([site.path, '-p', '0', '--host']);
+  await running.url();
+  await until('the greeting', () => /Ctrl-C/.test(running.out()));
+  const outer = Object.values(networkInterfaces())
+    .flat()
+    .filter((entry) => entry?.family === 'IPv4' && !entry.internal);
+  for (const entry of outer) assert.ok(running.out().includes(`http://${entry?.address}:`), running.out());
+  if (outer.length > 0) assert.match(running.out(), /Whoever reaches this machine can read the folder/);
+});
+
+test('live-sse --version and --help', async () => {
+  assert.match((await outcome(['--version'])).out, /^\d+\.\d+\.\d+\n$/);
+  const { code, out, err } = await outcome(['-h']);
+  assert.is(code, 0);
+  assert.is(err, '');
+  for (const flag of ['port', 'host', 'open', 'single', 'ignore', 'watch', 'quiet', 'help', 'version']) {
+    assert.match(out, new RegExp(`^ {2}-\\w, --${flag}\\b`, 'm'));
+  }
+});
+
+const wrong: [name: string, args: string[], message: RegExp][] = [
+  ['an unknown flag with a near one', ['--prot', '80'], /^Unknown flag --prot: Did you mean --port\?\n$/],
+  [
+    'an unknown flag without a near one',
+    ['--zzzzzzzz'],
+    /^Unknown flag --zzzzzzzz: live-sse --help lists all\n$/,
+  ],
+  ['an unknown short flag', ['-x'], /^Unknown flag -x: live-sse --help lists all\n$/],
+  ['a flag that is denied but unknown', ['--no-css'], /^Unknown flag --no-css: /],
+  [
+    'a port that is no number',
+    ['--port', 'abc'],
+    /^--port cannot be "abc": give a whole number from 0 to 65535\n$/,
+  ],
+  [
+    'a port out of range',
+    ['-p', '65536'],
+    /^--port cannot be "65536": give a whole number from 0 to 65535\n$/,
+  ],
+  ['a port that is left out', ['--port'], /^--port needs a value: --port <n>\n$/],
+  [
+    'two folders',
+    ['a', 'b'],
+    /^Cannot serve "a" and "b" at once: give one folder, and the others with --mount/,
+  ],
+  ['a mount without a folder', ['--mount', '/a'], /^--mount cannot be "\/a": write \/url=folder\n$/],
+  [
+    'a header that cannot be',
+    ['--header', 'a b: c'],
+    /^Cannot send the header "a b: c": HTTP does not allow it\n$/,
+  ],
+  [
+    'an origin with a path',
+    ['--cors=http://a.example/b'],
+    /^--cors cannot admit "http:\/\/a\.example\/b": give an origin/,
+  ],
+  ['a host to allow with a port', ['--allow', 'a.example:80'], /^Cannot allow the host "a\.example:80": /],
+];
+
+for (const [name, args, message] of wrong) {
+  test(`live-sse with ${name} says so in one line and exits with 2`, async () => {
+    using site = folder({});
+    const { code, out, err } = await outcome(args, site.path);
+    assert.match(err, message);
+    assert.is(err.split('\n').length, 2, 'one line');
+    assert.is(code, 2);
+    assert.is(out, '');
+  });
+}
+
+test('live-sse with a folder that is not there or a file says so in one line and exits with 1', async () => {
+  using site = folder({ 'page.html': '' });
+  assert.equal(await outcome(['nowhere'], site.path), {
+    code: 1,
+    out: '',
+    err: 'Cannot serve "nowhere": there is no such folder. Check the path\n',
+  });
+  assert.equal(await outcome(['page.html'], site.path), {
+    code: 1,
+    out: '',
+    err: 'Cannot serve "page.html": it is a file. Give the folder it is in\n',
+  });
+});
+
+test('live-sse with a port that is taken says so in one line and exits with 1', async () => {
+  using site = folder({});
+  const other = createServer().listen(0, '127.0.0.1');
+  await within('the other program to listen', new Promise((resolve) => other.once('listening', resolve)));
+  const { port } = other.address() as { port: number };
+  const { code, err } = await outcome(['-p', String(port)], site.path);
+  other.close();
+  assert.is(
+    err,
+    `Cannot listen on localhost:${port}: another program does already. Stop it, or leave the port out to get a free one\n`,
+  );
+  assert.is(code, 1);
+});
+
+test('live-sse with a host that is not of this machine says so in one line and exits with 1', async () => {
+  using site = folder({});
+  const { code, err } = await outcome(['--host', '203.0.113.7', '-p', '0'], site.path);
+  assert.match(err, /^Cannot listen on 203\.0\.113\.7:0: this machine does not have that address\. .*\n$/);
+  assert.is(code, 1);
+});
+
+test('live-sse shows control characters of a file name instead of sending them to the terminal', async () => {
+  using site = folder({ 'index.html': 'x' });
+  using running = run([site.path, '-p', '0']);
+  using stream = await openStream(`${await running.url()}__events`);
+  await stream.next('hello');
+  site.write('a\u001b]0;owned\u0007.txt', 'x');
+  await stream.next('reload');
+  const out = await until('the line of the change', () => running.out().includes('owned') && running.out());
+  assert.ok(out.includes('a\\u001b]0;owned\\u0007.txt'), out);
+  assert.not.ok(out.includes('\u001b]0;'));
+});
+
+test.run();

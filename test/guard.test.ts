@@ -1,0 +1,149 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  type Asking,
+  type Cors,
+  isAllowedHost,
+  mayListen,
+  refuseHost,
+  sharingHeaders,
+} from '../src/guard.ts';
+
+function asking(headers: Record<string, string>, rest: Partial<Asking> = {}): Asking {
+  return { headers, rawHeaders: Object.entries(headers).flat(), secure: false, fromLoopback: true, ...rest };
+}
+
+const hosts: [string, boolean][] = [
+  ['localhost', true],
+  ['localhost:8080', true],
+  ['LOCALHOST:8080', true],
+  ['app.localhost', true],
+  ['127.0.0.1:8080', true],
+  ['192.168.1.5:8080', true],
+  ['[::1]:8080', true],
+  ['[fe80::1]', true],
+  ['mybox.local', true],
+  ['MyBox.local:8080', true],
+  ['a.tunnel.example', true],
+  ['tunnel.example', true],
+  ['', false],
+  ['evil.example', false],
+  ['localhost.evil.example', false],
+  ['evil.example#localhost', false],
+  ['evil.example/localhost', false],
+  ['localhost@evil.example', false],
+  ['evil.example:80@localhost', false],
+  ['notlocalhost', false],
+  ['x-mybox.local', false],
+  ['nottunnel.example', false],
+  ['127.0.0.1.evil.example', false],
+  ['127.0.0.1:8080:1', false],
+  ['1.2.3.256', false],
+  ['[::1', false],
+  ['[evil.example]', false],
+  ['[1.2.3.4]', false],
+  ['localhost:', false],
+  ['localhost:port', false],
+  [' localhost', false],
+  ['localhost,evil.example', false],
+  ['.localhost', false],
+  ['%6cocalhost', false],
+];
+
+for (const [header, expected] of hosts) {
+  test(`isAllowedHost() of ${JSON.stringify(header)} is ${expected}`, () => {
+    assert.is(isAllowedHost(header, ['mybox.local', '.tunnel.example']), expected);
+  });
+}
+
+test('refuseHost() names the flag that would allow a host', () => {
+  assert.equal(refuseHost(asking({ host: 'evil.example:8080' }), []), {
+    status: 403,
+    body: 'Forbidden: this host name is not allowed. The terminal says how to allow it\n',
+    notice: 'Refused a request for the host "evil.example". If it is yours, start with --allow evil.example',
+  });
+});
+
+test('refuseHost() of a second Host is 400, whatever the two say', () => {
+  const rawHeaders = ['Host', 'localhost', 'hOsT', 'localhost'];
+  assert.is(refuseHost(asking({ host: 'localhost' }, { rawHeaders }), [])?.status, 400);
+});
+
+test('refuseHost() of a malformed Host is 400 and reflects nothing', () => {
+  assert.equal(refuseHost(asking({ host: '<script>' }), []), {
+    status: 400,
+    body: 'Bad Request: malformed Host\n',
+  });
+});
+
+test('refuseHost() without a Host lets in this machine alone', () => {
+  assert.is(refuseHost(asking({}), []), undefined);
+  assert.is(refuseHost(asking({}, { fromLoopback: false }), [])?.status, 400);
+});
+
+test('refuseHost() reads no forwarding header', () => {
+  const headers = { host: 'evil.example', 'x-forwarded-host': 'localhost', forwarded: 'host=localhost' };
+  assert.is(refuseHost(asking(headers), [])?.status, 403);
+});
+
+const own = { host: 'localhost:8080' };
+const listeners: [string, Record<string, string>, Cors, boolean][] = [
+  ['a program without Origin', {}, false, true],
+  [
+    'a page of this origin',
+    { origin: 'http://localhost:8080', 'sec-fetch-site': 'same-origin' },
+    false,
+    true,
+  ],
+  ['an address typed in', { 'sec-fetch-site': 'none' }, false, true],
+  ['another port', { origin: 'http://localhost:3000', 'sec-fetch-site': 'same-site' }, false, false],
+  ['another site', { origin: 'http://evil.example', 'sec-fetch-site': 'cross-site' }, false, false],
+  ['another site without Origin', { 'sec-fetch-site': 'cross-site' }, false, false],
+  ['another scheme', { origin: 'https://localhost:8080' }, false, false],
+  ['an opaque origin', { origin: 'null' }, false, false],
+  ['an opaque origin under cors', { origin: 'null' }, true, false],
+  [
+    'a listed origin',
+    { origin: 'http://localhost:3000', 'sec-fetch-site': 'same-site' },
+    ['http://localhost:3000'],
+    true,
+  ],
+  ['a look-alike of a listed origin', { origin: 'http://localhost:30001' }, ['http://localhost:3000'], false],
+  ['any origin under cors', { origin: 'http://a.example', 'sec-fetch-site': 'cross-site' }, true, true],
+];
+
+for (const [name, headers, cors, expected] of listeners) {
+  test(`mayListen() of ${name} is ${expected}`, () => {
+    assert.is(mayListen(asking({ ...own, ...headers }), cors), expected);
+  });
+}
+
+const nosniff = { 'X-Content-Type-Options': 'nosniff' };
+const closed = { ...nosniff, 'Cross-Origin-Resource-Policy': 'same-origin' };
+const open = { ...nosniff, 'Cross-Origin-Resource-Policy': 'cross-origin' };
+const listed = ['http://localhost:3000'];
+const admitted = { ...open, 'Access-Control-Allow-Origin': 'http://localhost:3000', Vary: 'Origin' };
+const shared: [string, Record<string, string>, Cors, Record<string, string>][] = [
+  ['everybody without cors', { origin: 'http://localhost:3000' }, false, closed],
+  ['a listed origin', { origin: 'http://localhost:3000' }, listed, admitted],
+  ['a script tag on a listed origin', { referer: 'http://localhost:3000/app' }, listed, admitted],
+  ['an unlisted origin', { origin: 'http://localhost:3001' }, listed, { ...closed, Vary: 'Origin' }],
+  [
+    'an unlisted origin with a listed referer',
+    { origin: 'null', referer: 'http://localhost:3000/' },
+    listed,
+    { ...closed, Vary: 'Origin' },
+  ],
+  [
+    'anybody under cors',
+    { origin: 'http://a.example' },
+    true,
+    { ...open, 'Access-Control-Allow-Origin': '*' },
+  ],
+];
+
+for (const [name, headers, cors, expected] of shared) {
+  test(`sharingHeaders() for ${name}`, () => assert.equal(sharingHeaders(headers, cors), expected));
+}
+
+test.run();

@@ -1,0 +1,90 @@
+// The package, packed and installed into an empty folder as users have it, and programs run there.
+
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { cpSync, rmSync, symlinkSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { type Folder, folder, until, within } from './harness.ts';
+
+const repository = fileURLToPath(new URL('..', import.meta.url));
+
+export interface Installed extends Folder {
+  /** The names of the files in the package. */
+  readonly packed: readonly string[];
+}
+
+/** Packs a copy of the repository (so that nothing else sees its build) and installs that into an empty folder. */
+export async function installed(): Promise<Installed> {
+  using copy = checkout();
+  const [{ filename, files }] = JSON.parse(npm(['pack', '--json'], copy.path)) as [
+    { filename: string; files: { path: string }[] },
+  ];
+  const home = folder({ 'package.json': '{ "private": true, "type": "module" }' });
+  try {
+    npm(['install', '--prefer-offline', '--no-audit', '--no-fund', copy.file(filename)], home.path);
+  } catch (error) {
+    home[Symbol.dispose]();
+    throw error;
+  }
+  return { ...home, packed: files.map(({ path }) => path) };
+}
+
+/** A copy of the repository's files, with the packages it has installed. */
+export function checkout(): Folder {
+  const copy = folder({});
+  const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], {
+    cwd: repository,
+    encoding: 'utf8',
+  });
+  for (const name of files.trim().split('\n')) {
+    cpSync(`${repository}/${name}`, copy.file(name), { recursive: true, force: true });
+  }
+  symlinkSync(`${repository}/node_modules`, copy.file('node_modules'));
+  return {
+    ...copy,
+    [Symbol.dispose]: () => {
+      rmSync(copy.file('node_modules'));
+      copy[Symbol.dispose]();
+    },
+  };
+}
+
+function npm(args: readonly string[], cwd: string): string {
+  return execFileSync('npm', [...args], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+}
+
+export interface Program extends Disposable {
+  readonly child: ChildProcess;
+  /** Everything it printed so far. */
+  readonly printed: () => string;
+  /** The first address it prints. */
+  url(): Promise<string>;
+  /** Everything it printed, once it has ended by itself. */
+  output(): Promise<string>;
+}
+
+/** Runs a command with all the processes it starts, until the `using` block ends. */
+export function runProgram(command: string, args: readonly string[], cwd: string): Program {
+  const child = spawn(command, args, { cwd, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  let printed = '';
+  const collect = (chunk: Buffer) => {
+    printed += chunk;
+  };
+  child.stdout.on('data', collect);
+  child.stderr.on('data', collect);
+  const ended = new Promise<string>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', () => resolve(printed));
+  });
+  ended.catch(() => {}); // told to those who wait for it
+  return {
+    child,
+    printed: () => printed,
+    url: () => until(`an address in ${printed}`, () => /http:\/\/[\w.[\]:]+\//.exec(printed)?.[0], 60_000),
+    output: () => within('the program to end', ended, 60_000),
+    [Symbol.dispose]: () => {
+      try {
+        if (child.pid) process.kill(-child.pid, 'SIGKILL');
+      } catch {} // it has ended already
+    },
+  };
+}

@@ -1,0 +1,103 @@
+// The package as users get it: packed, installed into an empty folder, used from there.
+
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { folder, get, navigation, openStream } from './harness.ts';
+import { installed, runProgram } from './installed.ts';
+
+const home = await installed();
+test.after(() => home[Symbol.dispose]());
+
+test('npm pack holds only what users need', () => {
+  const unexpected = home.packed.filter(
+    (name) => !/^(dist\/.+\.(js|d\.ts)|package\.json|README\.md|CHANGELOG\.md|LICENSE)$/.test(name),
+  );
+  assert.equal(unexpected, []);
+  for (const name of [
+    'dist/cli.js',
+    'dist/index.d.ts',
+    'dist/sse.d.ts',
+    'dist/client/index.js',
+    'dist/client/worker.js',
+  ]) {
+    assert.ok(home.packed.includes(name), name);
+  }
+});
+
+test('npx live-sse serves a folder, and its stream tells of a change', async () => {
+  using site = folder({ 'index.html': '<!doctype html><title>Packed</title>', 'a.css': 'a{}' });
+  using program = runProgram('npx', ['live-sse', site.path, '--port', '0'], home.path);
+  const url = await program.url();
+  const { text } = await get(url, '/', { headers: navigation });
+  assert.match(text, /<title>Packed<\/title>/);
+  assert.is((await get(url, '/__events/client.js')).status, 200);
+  using stream = await openStream(`${url}__events`);
+  await stream.next('hello');
+  site.write('a.css', 'a{color:red}');
+  await stream.next('css');
+});
+
+test('import { start } works, and so does the event stream on its own', async () => {
+  home.write(
+    'use.mjs',
+    `import { start } from 'live-sse';
+     import { createChannel } from 'live-sse/sse';
+     const server = await start({ root: '.', port: 0 });
+     console.log(server.url, typeof createChannel().connect);
+     await server.close();`,
+  );
+  using program = runProgram(process.execPath, ['use.mjs'], home.path);
+  assert.match(await program.output(), /^http:\/\/localhost:\d+\/ function\n$/);
+});
+
+test('its types resolve under NodeNext and Bundler, strict', () => {
+  home.write(
+    'use.ts',
+    `import { start, live, type LiveServer, type StartOptions, type Change } from 'live-sse';
+     import { createChannel, type Channel } from 'live-sse/sse';
+     const options: StartOptions = { root: 'site', ignore: ['*.log', /x/, (file) => file.endsWith('y')] };
+     const server: LiveServer = await start(options);
+     const undo: () => void = server.on('change', ({ changes }) => changes.map((change: Change) => change.path));
+     const channel: Channel = createChannel({ retry: 1000 });
+     // @ts-expect-error: a port is a number
+     await start({ port: '8080' });
+     live({ watch: false }).send('clock', { time: 1 });
+     undo(); channel.send('a', 'b');`,
+  );
+  const tsc = new URL('../node_modules/typescript/bin/tsc', import.meta.url).pathname;
+  const types = new URL('../node_modules/@types', import.meta.url).pathname;
+  for (const [module, resolution] of [
+    ['NodeNext', 'NodeNext'],
+    ['ESNext', 'Bundler'],
+  ] as const) {
+    const args = [
+      '--noEmit',
+      '--strict',
+      '--target',
+      'ES2023',
+      '--module',
+      module,
+      '--moduleResolution',
+      resolution,
+    ];
+    try {
+      execFileSync(process.execPath, [tsc, ...args, '--typeRoots', types, '--types', 'node', 'use.ts'], {
+        cwd: home.path,
+      });
+    } catch (error) {
+      assert.unreachable(String((error as { stdout?: Buffer }).stdout));
+    }
+  }
+});
+
+test('it installs few packages, none with an install script', () => {
+  const packages = execFileSync('npm', ['ls', '--all', '--parseable'], { cwd: home.path, encoding: 'utf8' })
+    .trim()
+    .split('\n');
+  assert.ok(packages.length - 1 <= 22, `${packages.length - 1} packages`);
+  assert.not.ok(existsSync(home.file('node_modules/esbuild')));
+});
+
+test.run();

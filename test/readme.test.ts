@@ -1,0 +1,130 @@
+// Every command and every snippet of the README, run. One that is added there needs its check here.
+
+import { readFileSync } from 'node:fs';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { get, navigation, openStream, until } from './harness.ts';
+import { checkout, installed, type Program, runProgram } from './installed.ts';
+
+const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+const blocks = [...readme.matchAll(/^```(sh|js)\n([\s\S]*?)^```$/gm)].map(([, language = '', code = '']) => ({
+  language,
+  code,
+}));
+
+const home = await installed();
+test.after(() => home[Symbol.dispose]());
+home.write('site/index.html', '<!doctype html><title>Site</title>');
+home.write('site/a.css', 'a{}');
+home.write('views/a.html', '');
+
+/** The checks by the code they run: each gets the program that the block has started. */
+const snippets: [starts: string, check: (program: Program) => Promise<void>][] = [
+  [
+    "import { start } from 'live-sse';\n\nawait using server",
+    async (program) => {
+      assert.match(await program.output(), /^http:\/\/localhost:\d+\/\n$/);
+    },
+  ],
+  [
+    'import { copyFile, mkdir }',
+    async (program) => {
+      const url = await program.url();
+      using stream = await openStream(`${url}__events`);
+      await stream.next('hello');
+      home.write('site/index.html', '<!doctype html><title>Built</title>');
+      await until('the built page', async () =>
+        /<title>Built/.test((await get(url, '/', { headers: navigation })).text),
+      );
+      await until('its event', () => stream.events.some(({ data }) => data.includes('/index.html')));
+    },
+  ],
+  [
+    'import { createServer }',
+    async (program) => {
+      const url = await program.url();
+      assert.match((await get(url, '/', { headers: navigation })).text, /__events\/client\.js/);
+      using stream = await openStream(`${url}__events`);
+      await stream.next('hello');
+      home.write('views/a.html', 'changed');
+      await stream.next('reload');
+    },
+  ],
+  [
+    "import { start } from 'live-sse';\n\nconst server = await start({ root: 'site', port: 0 });\nsetInterval",
+    async (program) => {
+      using stream = await openStream(`${await program.url()}__events`);
+      assert.match((await stream.next('clock')).data, /^{"time":\d+}$/);
+    },
+  ],
+];
+
+for (const { code } of blocks.filter(({ language }) => language === 'js')) {
+  const [first = ''] = code.split('\n');
+  test(`the snippet that starts with ${first}`, async () => {
+    const [, check] = snippets.find(([starts]) => code.startsWith(starts)) ?? [];
+    assert.ok(check, 'it has no check in this file');
+    // As TypeScript and bundlers do it, for a Node without `await using`.
+    const { transform } = await import('esbuild');
+    home.write('snippet.mjs', (await transform(code, { target: 'node20', format: 'esm' })).code);
+    using program = runProgram(process.execPath, ['snippet.mjs'], home.path);
+    await check?.(program);
+  });
+}
+
+const commands: Record<string, () => Promise<void>> = {
+  'npx live-sse ./site': async () => {
+    using program = runProgram('npx', ['live-sse', './site'], home.path);
+    const url = await program.url();
+    assert.match((await get(url, '/', { headers: navigation })).text, /<title>/);
+    await until('the greeting', () =>
+      program.printed().includes(`live-sse serves site\n\n  ${url}\n\nSave a file`),
+    );
+  },
+  'npm install --save-dev live-sse': async () => {
+    assert.ok(home.packed.length > 0); // installed() has done so, from the package that this repository makes
+  },
+  'curl -N localhost:8080/__events': async () => {
+    using program = runProgram('npx', ['live-sse', './site'], home.path);
+    const { host } = new URL(await program.url());
+    using curl = runProgram('curl', ['-sN', `${host}/__events`], home.path);
+    await until('the first event', () =>
+      /^retry: 500\n\nevent: hello\nid: \w+-0\ndata: {"boot":"\w+","version":1}\n\n/.test(curl.printed()),
+    );
+    home.write('site/a.css', `a{order:${process.pid}}`);
+    await until('the css event', () =>
+      /event: css\nid: \w+-1\ndata: {"paths":\["\/a\.css"\]}\n\n/.test(curl.printed()),
+    );
+  },
+  'npm ci && npm start': async () => {
+    using copy = checkout();
+    using program = runProgram('npm', ['start', '--', '--port', '0'], copy.path);
+    assert.match((await get(await program.url(), '/', { headers: navigation })).text, /__events\/client\.js/);
+  },
+  'npm ci && npm test': async () => {
+    const { scripts } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+    assert.is(scripts.test, 'tsx test/run.ts'); // the run that this test is part of
+  },
+};
+
+for (const { code } of blocks.filter(({ language }) => language === 'sh')) {
+  test(`the command ${code.trim()}`, async () => {
+    const check = commands[code.trim()];
+    assert.ok(check, 'it has no check in this file');
+    await check?.();
+  });
+}
+
+test('the README names every flag that --help does', () => {
+  const help = readFileSync(new URL('../src/cli.ts', import.meta.url), 'utf8').matchAll(
+    /\{ name: '([\w-]+)'/g,
+  );
+  const flags = [...help].map(([, name]) => name);
+  assert.ok(flags.length > 10);
+  assert.equal(
+    flags.filter((name) => !readme.includes(`\`--${name}`)),
+    [],
+  );
+});
+
+test.run();
