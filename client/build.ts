@@ -1,7 +1,7 @@
 // Bundles the client into dist/client and prints what each page has to load. Run by `npm run build`.
 
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
@@ -9,27 +9,39 @@ import { build } from 'esbuild';
 /** Bytes after gzip that a page may cost at most. */
 const LIMIT = 2560;
 
-const here = fileURLToPath(new URL('.', import.meta.url));
-const entries = ['index.ts', 'worker.ts'];
+const out = new URL('../dist/client/', import.meta.url);
 
-const { metafile } = await build({
-  absWorkingDir: here,
-  entryPoints: entries,
-  outdir: '../dist/client',
-  bundle: true,
-  minify: true,
-  target: 'es2020',
-  format: 'iife',
-  charset: 'utf8',
-  metafile: true,
-  logLevel: 'error',
-});
+type Format = 'iife' | 'esm';
 
-for (const file of Object.keys(metafile.outputs)) {
-  const size = gzipSync(readFileSync(new URL(file, import.meta.url)), { level: 9 }).length;
-  console.log(`${basename(file).padEnd(12)} ${(size / 1024).toFixed(2)} KB gzipped`);
-  if (basename(file) === 'index.js' && size > LIMIT) {
+async function bundle(name: string, format: Format, define: Record<string, string> = {}): Promise<Buffer> {
+  await build({
+    absWorkingDir: fileURLToPath(new URL('.', import.meta.url)),
+    entryPoints: [`${name}.ts`],
+    outdir: fileURLToPath(out),
+    bundle: true,
+    minify: true,
+    target: 'es2020',
+    format,
+    charset: 'utf8',
+    define,
+    logLevel: 'error',
+  });
+  const script = readFileSync(new URL(`${name}.js`, out));
+  const size = gzipSync(script, { level: 9 }).length;
+  console.log(`${`${name}.js`.padEnd(12)} ${(size / 1024).toFixed(2)} KB gzipped`);
+  if (name === 'index' && size > LIMIT) {
     console.error(`The client script may have ${LIMIT} bytes gzipped at most: it has ${size}`);
     process.exitCode = 1;
   }
+  return script;
 }
+
+// A page joins only the worker it was built with: one that is left of an older version is another.
+const hash = createHash('sha256')
+  .update(await bundle('worker', 'iife'))
+  .digest('base64url')
+  .slice(0, 8);
+await bundle('index', 'iife', { WORKER: JSON.stringify(`live-sse ${hash}`) });
+// Fetched when they are needed
+await bundle('css', 'esm');
+await bundle('restore', 'esm');

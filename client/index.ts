@@ -1,0 +1,157 @@
+// The script in every page: hears what changed on the disk and does the gentlest thing that shows it.
+
+import { isNews, join, type StreamEvent } from './stream.ts';
+import { pathIn, watchUses } from './uses.ts';
+
+/** The name of the worker that goes with this script; the build puts a hash of the worker there. */
+declare const WORKER: string;
+
+/** A page may be reloaded this often in `PERIOD` milliseconds. */
+const RELOADS = 3;
+const PERIOD = 2000;
+/** Milliseconds of quiet after which a page that nobody sees takes what has come in. */
+const HIDDEN = 1000;
+
+/** What is added to the key under which the page's place is kept. */
+const PLACE = ':place';
+
+/** What a reload leaves for the page that comes next. */
+interface Memory {
+  /** Id of the event that was obeyed. */
+  readonly id: string;
+  /** When this page was reloaded last, in ms. */
+  readonly times: readonly number[];
+  /** That reload came after a burst of them had ended. */
+  readonly late: boolean;
+  readonly place?: boolean;
+}
+
+/** A reload that is to come, and the file that asks for it. */
+interface Due {
+  readonly id: string;
+  readonly path: string;
+}
+
+/** Stylesheets that are to be swapped. */
+interface Styles {
+  readonly id: string;
+  readonly paths: ReadonlySet<string>;
+  readonly all: boolean;
+}
+
+const script = document.currentScript;
+const twice = Symbol.for('live-sse');
+if (script && !(twice in window)) {
+  Object.assign(window, { [twice]: true });
+  run(script);
+}
+
+function run(script: HTMLOrSVGScriptElement): void {
+  const written = script.getAttribute('src') ?? script.getAttribute('href') ?? '';
+  // Against the address the page came with: its scripts may have changed the present one, or set a base.
+  const [navigation] = performance.getEntriesByType('navigation');
+  const url = new URL(written, navigation?.name || location.href);
+  const base = url.href.replace(/\/client\.js.*$/, '');
+  // The tag is relative, and names the path below the root of the server; what is before that a proxy has added.
+  const prefix = /^\.\.?\//.test(written)
+    ? url.pathname.slice(0, -written.replace(/^(\.\.?\/)+/, '/').length)
+    : '';
+  const toPath = (path: string) => pathIn(prefix + path, url.href);
+  const file = script.getAttribute('data-file');
+  const { pathOf, uses } = watchUses(file === null ? undefined : toPath(file));
+  let memory = remember();
+  let due: Due | undefined;
+  let styles: Styles | undefined;
+  let timer: ReturnType<typeof setTimeout>;
+  let late = false;
+
+  // What most pages never need is fetched when they do.
+  const load = <Part>(name: string): Promise<Part> => import(`${base}/${name}.js`);
+
+  const receive = ({ type, data, id = '' }: StreamEvent) => {
+    if (type !== 'css' && type !== 'reload') {
+      return void dispatchEvent(new CustomEvent(`live-sse:${type}`, { detail: parse(data) }));
+    }
+    const paths: readonly string[] = JSON.parse(data).paths.map(toPath);
+    if (type === 'css') {
+      const earlier = styles ?? { paths: [], all: false };
+      styles = { id, paths: new Set([...earlier.paths, ...paths]), all: earlier.all || paths.length === 0 };
+    } else if ((!memory || isNews(id, memory.id)) && (paths.length === 0 || paths.some(uses))) {
+      due = { id, path: paths.find(uses) ?? '' };
+    }
+    clearTimeout(timer);
+    timer = setTimeout(obey, document.hidden ? HIDDEN : 0);
+  };
+
+  const obey = () => {
+    const [present, sheets] = [due, styles];
+    due = undefined;
+    styles = undefined;
+    if (present) void reload(present);
+    else if (sheets) void swap(sheets);
+  };
+
+  const swap = async ({ id, paths, all }: Styles) => {
+    const missed = [...paths].filter(uses);
+    if (!all && missed.length === 0) return;
+    try {
+      const { swapStyles } = await load<typeof import('./css.ts')>('css');
+      const swapped = swapStyles((path) => all || paths.has(path), id, pathOf);
+      if (missed.every((path) => swapped.has(path))) return;
+    } catch {} // a sheet that cannot be swapped, or nothing to swap it with
+    void reload({ id, path: missed[0] ?? '' });
+  };
+
+  const reload = async ({ id, path }: Due) => {
+    const now = Date.now();
+    const times = [...(memory?.times ?? []), now].filter((time) => time > now - PERIOD);
+    if (times.length > (memory?.late ? 1 : RELOADS)) {
+      if (memory?.late) {
+        return console.warn(`live-sse: ${path} changes with each load: no more reloads`);
+      }
+      // A burst of saves comes to rest, and is shown then. If that reload brings the next change, it is a loop.
+      due = { id, path };
+      late = true;
+      timer = setTimeout(obey, PERIOD);
+      return;
+    }
+    memory = { id, times, late };
+    try {
+      const key = storageKey();
+      sessionStorage.setItem(key, JSON.stringify(memory));
+      const { savePlace } = await load<typeof import('./restore.ts')>('restore');
+      savePlace(key + PLACE);
+    } catch {} // not allowed, or full: the reload matters more
+    location.reload();
+  };
+
+  document.addEventListener('visibilitychange', () => document.hidden || obey());
+  if (memory?.place) {
+    void load<typeof import('./restore.ts')>('restore').then((it) => it.restorePlace(storageKey() + PLACE));
+  }
+  join(base, script.getAttribute('data-id') ?? '', WORKER, receive);
+}
+
+function remember(): Memory | undefined {
+  try {
+    const key = storageKey();
+    return { ...JSON.parse(sessionStorage.getItem(key) ?? ''), place: key + PLACE in sessionStorage };
+  } catch {} // nothing is kept, or that is not allowed here
+}
+
+/** Names the frame too: several may show the same page. */
+function storageKey(): string {
+  let frame = '';
+  for (let view: Window = window; view !== view.parent; view = view.parent) {
+    frame += `:${Array.prototype.indexOf.call(view.parent, view)}`;
+  }
+  return `live-sse${frame}:${location.pathname}${location.search}`;
+}
+
+function parse(data: string): unknown {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return data;
+  }
+}

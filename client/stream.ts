@@ -1,0 +1,216 @@
+// One event stream for all pages of a browser: the stream itself, and a page's share of it. The SharedWorker that holds
+// the stream is worker.ts; what a page does with an event is index.ts.
+
+/** One event of the stream, its data as it came. */
+export interface StreamEvent {
+  readonly type: string;
+  readonly data: string;
+  readonly id?: string | undefined;
+}
+
+export interface Stream {
+  /** Connects now if it is not connected: the time to try may be far off. */
+  wake(): void;
+  close(): void;
+}
+
+/** What a page tells the worker: where it stands, that it is there, that it goes, that the moment is good to connect. */
+export type Word = { readonly join: string } | 'ping' | 'leave' | 'wake';
+
+/** Milliseconds of silence after which a connection is taken for dead. The server sends something every 10 s. */
+const SILENCE = 25_000;
+/** Milliseconds until the next try: after a stream that ended, or a server that was not there; after any other answer. */
+const RETRY = 500;
+const REFUSED = 1000;
+/** Milliseconds between two words to the worker, and how many may stay unanswered before the page helps itself. */
+const BEAT = 800;
+const PATIENCE = 3;
+
+/** Is the event `id` not yet part of what stands at `cursor`? Ids are `<boot>-<n>`; those of another boot always are. */
+export function isNews(id: string, cursor: string): boolean {
+  const [boot, n] = splitId(id);
+  const [cursorBoot, cursorN] = splitId(cursor);
+  // As a pair: one number of both would be beyond what a number holds exactly.
+  return boot !== cursorBoot || n > cursorN;
+}
+
+/** The boot and the number in an id. */
+export function splitId(id: string): readonly [boot: string, n: number] {
+  const dash = id.lastIndexOf('-');
+  return [id.slice(0, dash), Number(id.slice(dash + 1))];
+}
+
+/** The event in one block of an event stream; `undefined` for a comment. HTML Standard, 9.2.6. */
+export function parseBlock(block: string): StreamEvent | undefined {
+  const fields: Record<string, string> = {};
+  for (const line of block.split('\n')) {
+    const [, name = '', value = ''] = /^(\w+): ?(.*)/.exec(line) ?? [];
+    fields[name] = name === 'data' && 'data' in fields ? `${fields.data}\n${value}` : value;
+  }
+  const { event = 'message', data, id } = fields;
+  return data === undefined ? undefined : { type: event, data, id };
+}
+
+/**
+ * Keeps a stream open until it is closed, whatever becomes of the server. Not an EventSource: that hears only types it
+ * was told beforehand, and users choose their own; in Firefox it gives up for good on some answers; and it does not
+ * notice a connection that fell silent.
+ */
+export function openStream(url: string, cursor: () => string, onEvent: (event: StreamEvent) => void): Stream {
+  let connection: AbortController | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let heard = 0;
+
+  const connectIn = (ms: number) => {
+    clearTimeout(timer);
+    timer = setTimeout(connect, ms);
+  };
+  const hear = () => {
+    heard = Date.now();
+    connectIn(SILENCE);
+  };
+  const connect = async () => {
+    connection?.abort();
+    const own = new AbortController();
+    connection = own;
+    hear();
+    let pause = RETRY;
+    try {
+      const { signal } = own;
+      const response = await fetch(`${url}?lastEventId=${cursor()}`, { cache: 'no-store', signal });
+      const reader = response.ok && response.body?.getReader();
+      if (!reader) pause = REFUSED;
+      const decoder = new TextDecoder();
+      let rest = '';
+      while (reader) {
+        const { done, value } = await reader.read();
+        if (done || connection !== own) break;
+        hear();
+        const blocks = (rest + decoder.decode(value, { stream: true })).split('\n\n');
+        rest = blocks.pop() ?? '';
+        for (const block of blocks) {
+          const event = parseBlock(block);
+          if (event) onEvent(event);
+        }
+      }
+    } catch {} // refused or cut: the next try is below
+    if (connection !== own) return;
+    connection = undefined;
+    connectIn(pause);
+  };
+
+  void connect();
+  return {
+    wake: () => {
+      // Waiting for the next try, or asleep for so long that the connection may be dead.
+      if (!connection || Date.now() - heard > SILENCE / 2) void connect();
+    },
+    close: () => {
+      clearTimeout(timer);
+      connection?.abort();
+      connection = undefined;
+    },
+  };
+}
+
+/**
+ * Takes part in the stream at `base` from the event `id` on, by the worker if there is one that answers, and by a
+ * stream of the page's own, while it is visible, if not.
+ * @param worker name of the SharedWorker; pages of another version do not get to this one's
+ */
+export function join(base: string, id: string, worker: string, onEvent: (event: StreamEvent) => void): void {
+  let cursor = id;
+  let port: MessagePort | undefined;
+  let direct: Stream | undefined;
+  let beat: ReturnType<typeof setInterval> | undefined;
+  let unanswered = 0;
+
+  const take = (event: StreamEvent) => {
+    if (event.type === 'hello') return greet(event);
+    if (event.id !== undefined) {
+      if (!isNews(event.id, cursor)) return;
+      cursor = event.id;
+    }
+    if (event.type !== 'ping') onEvent(event);
+  };
+
+  const greet = ({ data, id: newest }: StreamEvent) => {
+    const { boot } = JSON.parse(data);
+    if (cursor === '') cursor = newest ?? `${boot}-0`;
+    // The server has started again since the page was made: what changed in between nobody knows.
+    else if (splitId(cursor)[0] !== boot) take({ type: 'reload', data: '{"paths":[]}', id: `${boot}-0` });
+  };
+
+  const say = (word: Word) => port?.postMessage(word);
+
+  const employ = () => {
+    port?.close();
+    try {
+      const shared = new SharedWorker(`${base}/worker.js`, worker);
+      shared.onerror = dismiss;
+      port = shared.port;
+      port.onmessage = ({ data }: MessageEvent<readonly StreamEvent[]>) => {
+        unanswered = 0;
+        direct?.close();
+        direct = undefined;
+        for (const event of data) take(event);
+      };
+      say({ join: cursor });
+    } catch {
+      dismiss(); // not in this browser, or not allowed on this page
+    }
+  };
+
+  const dismiss = () => {
+    port = undefined;
+    helpItself();
+  };
+
+  const helpItself = () => {
+    if (!document.hidden) direct ??= openStream(base, () => cursor, take);
+  };
+
+  const tick = () => {
+    if (document.hidden) return;
+    if (port) {
+      // Counted in beats and not in time: a page that was busy itself has made no beats meanwhile.
+      unanswered++;
+      if (unanswered > PATIENCE) helpItself();
+      // A worker whose process has died says nothing for ever, but a new one can be had.
+      if (unanswered % 8 === PATIENCE + 1) employ();
+      say('ping');
+    } else helpItself();
+  };
+
+  const enter = () => {
+    unanswered = 0;
+    employ();
+    clearInterval(beat);
+    beat = setInterval(tick, BEAT);
+  };
+
+  // A page that is put into the back/forward cache must hold nothing that is open.
+  const leave = () => {
+    clearInterval(beat);
+    say('leave');
+    port?.close();
+    port = undefined;
+    direct?.close();
+    direct = undefined;
+  };
+
+  const wake = () => {
+    say('wake');
+    direct?.wake();
+  };
+
+  addEventListener('pagehide', leave);
+  addEventListener('pageshow', ({ persisted }) => persisted && enter());
+  for (const type of ['focus', 'online']) addEventListener(type, wake);
+  document.addEventListener('visibilitychange', () => {
+    if (!document.hidden) return tick();
+    direct?.close();
+    direct = undefined;
+  });
+  enter();
+}

@@ -1,0 +1,68 @@
+// Is this page made of that file? A page reacts only to its own document and to what it has loaded or tried to load.
+// Where that cannot be known the answer is yes: a needless reload is better than a stale page.
+
+/** Answers for one page. Paths are compared in the form that `pathOf` gives. */
+export interface Uses {
+  readonly pathOf: (url: string) => string;
+  /** Is the page concerned by a change of this file? */
+  readonly uses: (path: string) => boolean;
+}
+
+/** The path of a URL, decoded: `%7E` and `~` name the same file. What is no URL, or names no file, stays as it is. */
+export function pathIn(url: string, base: string): string {
+  try {
+    return decodeURIComponent(new URL(url, base).pathname);
+  } catch {
+    return url;
+  }
+}
+
+/**
+ * Is the document at `path` made of the file at `changed`? Both canonical.
+ * @param file the path of the document's file, if the server said so
+ */
+export function isOwnFile(changed: string, path: string, file?: string): boolean {
+  if (changed === file || changed === path) return true;
+  const bare = path.replace(/\/$/, '');
+  if (changed === `${bare}/index.html` || changed === `${bare}.html`) return true;
+  // A document without a file may be the list of a folder: what appears in the folder concerns it.
+  return file === undefined && path.endsWith('/') && changed.slice(0, changed.lastIndexOf('/') + 1) === path;
+}
+
+/**
+ * Starts to note what the page loads.
+ * @param own URL path of the document's file, if the server said so
+ */
+export function watchUses(own: string | undefined): Uses {
+  const pathOf = (url: string) => pathIn(url, document.baseURI);
+  const loaded = new Set<string>();
+  let unknown = false;
+  let workers = false;
+
+  const note = (entries: PerformanceEntryList) => {
+    for (const entry of entries) {
+      const { initiatorType = '' }: Partial<PerformanceResourceTiming> = entry;
+      const path = pathOf(entry.name);
+      // What is in a frame is the concern of the frame; what a worker loads cannot be seen from here.
+      if (!/^i?frame$/.test(initiatorType)) loaded.add(path);
+      if (initiatorType === 'other' && /js$/.test(path)) workers = true;
+    }
+  };
+  const observer = new PerformanceObserver((list, _, options?: { droppedEntriesCount?: number }) => {
+    note(list.getEntries());
+    if (options?.droppedEntriesCount) unknown = true;
+  });
+  observer.observe({ type: 'resource', buffered: true });
+
+  const uses = (path: string) => {
+    note(observer.takeRecords());
+    if (unknown || (workers && !/\.(css|html?)$/.test(path))) return true;
+    return loaded.has(path) || isOwnFile(path, pathOf(location.href), own) || isNamed(path);
+  };
+  // What is still on its way is not noted yet, and not every engine notes what was missing.
+  const isNamed = (path: string) =>
+    [...document.querySelectorAll('[src]:not(iframe,frame),link[href]')].some(
+      (node) => pathOf(node.getAttribute('src') ?? node.getAttribute('href') ?? '') === path,
+    );
+  return { pathOf, uses };
+}

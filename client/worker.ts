@@ -1,0 +1,74 @@
+// The SharedWorker that holds the one event stream of a browser and passes each event on to all pages. It knows nothing
+// of what the events mean; stream.ts has the page's side.
+
+import { isNews, openStream, type Stream, type StreamEvent, splitId, type Word } from './stream.ts';
+
+/** Events that are remembered for pages that come later. */
+const HISTORY = 500;
+
+const url = location.href.replace(/\/worker\.js.*/, '');
+const ports = new Set<MessagePort>();
+/** Everything that came after the event `start`, all of one boot of the server. */
+let history: StreamEvent[] = [];
+let start = '';
+let newest = '';
+let stream: Stream | undefined;
+
+addEventListener('connect', (event) => {
+  if (!(event instanceof MessageEvent)) return;
+  for (const port of event.ports) {
+    port.onmessage = ({ data }: MessageEvent<Word>) => hear(port, data);
+    // Only some engines tell that a page is gone without a word; in the others a port nobody listens to stays.
+    port.addEventListener('close', () => remove(port));
+  }
+});
+
+function hear(port: MessagePort, word: Word): void {
+  if (word === 'leave') remove(port);
+  else if (word === 'wake') stream?.wake();
+  else if (word === 'ping') port.postMessage([]);
+  else admit(port, word.join);
+}
+
+function admit(port: MessagePort, cursor: string): void {
+  ports.add(port);
+  if (!stream || !knows(cursor)) openAt(cursor);
+  port.postMessage(history.filter(({ id = '' }) => cursor !== '' && isNews(id, cursor)));
+}
+
+/** Is everything that came after this event remembered? */
+function knows(cursor: string): boolean {
+  return cursor === '' || (splitId(cursor)[0] === splitId(start)[0] && !isNews(start, cursor));
+}
+
+/** Takes the stream up at an event: the server sends again what came later, and each page leaves out what it had. */
+function openAt(cursor: string): void {
+  stream?.close();
+  history = [];
+  start = cursor;
+  newest = cursor;
+  stream = openStream(url, () => newest, pass);
+}
+
+function pass(event: StreamEvent): void {
+  if (event.id !== undefined) remember(event, event.id);
+  if (event.type === 'ping') return;
+  for (const port of ports) port.postMessage([event]);
+}
+
+function remember(event: StreamEvent, id: string): void {
+  // Another boot: the past is that of a server which is gone.
+  if (splitId(id)[0] !== splitId(start)[0]) {
+    history = [];
+    start = id;
+  } else if (event.type !== 'hello' && isNews(id, newest)) history.push(event);
+  newest = id;
+  if (history.length > HISTORY) start = history.shift()?.id ?? start;
+}
+
+function remove(port: MessagePort): void {
+  ports.delete(port);
+  if (ports.size > 0) return;
+  stream?.close();
+  stream = undefined;
+}
