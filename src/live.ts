@@ -111,10 +111,6 @@ interface WiringOptions extends LiveOptions {
 /** Of the events on the wire. */
 const PROTOCOL = 1;
 const CLIENT_FOLDER = new URL('../dist/client/', import.meta.url);
-const CLIENT_SCRIPTS: Readonly<Record<string, string>> = {
-  '/client.js': 'index.js',
-  '/worker.js': 'worker.js',
-};
 
 /**
  * Live reload for a server of your own: mount `middleware` ahead of whatever sends the HTML.
@@ -367,13 +363,13 @@ function answer(
 
 /** A script of the client, by its name below the stream's path. */
 async function sendClient(req: IncomingMessage, res: ServerResponse, route: string): Promise<void> {
-  const name = Object.hasOwn(CLIENT_SCRIPTS, route) ? CLIENT_SCRIPTS[route] : undefined;
+  const [, name] = /^\/([a-z]+)\.js$/.exec(route) ?? [];
   if (name === undefined) return answer(res, 404, 'Not Found\n');
   if (req.method !== 'GET' && req.method !== 'HEAD') {
     return answer(res, 405, 'Method Not Allowed\n', { Allow: 'GET, HEAD' });
   }
   try {
-    const script = await readFile(new URL(name, CLIENT_FOLDER));
+    const script = await readFile(new URL(`${name === 'client' ? 'index' : name}.js`, CLIENT_FOLDER));
     const etag = `"${createHash('sha1').update(script).digest('base64url')}"`;
     const headers = {
       'Content-Type': 'text/javascript; charset=utf-8',
@@ -383,7 +379,7 @@ async function sendClient(req: IncomingMessage, res: ServerResponse, route: stri
     if (req.headers['if-none-match'] === etag) return void res.writeHead(304, headers).end();
     res.writeHead(200, { ...headers, 'Content-Length': script.length }).end(script);
   } catch {
-    answer(res, 500, 'The client script is missing: install live-sse again\n'); // a broken install, not a request's fault
+    answer(res, 404, 'Not Found\n'); // no such part of the client
   }
 }
 

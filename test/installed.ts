@@ -1,7 +1,7 @@
 // The package, packed and installed into an empty folder as users have it, and programs run there.
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { cpSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type Folder, folder, until, within } from './harness.ts';
 
@@ -15,17 +15,19 @@ export interface Installed extends Folder {
 /** Packs a copy of the repository (so that nothing else sees its build) and installs that into an empty folder. */
 export async function installed(): Promise<Installed> {
   using copy = checkout();
-  const [{ filename, files }] = JSON.parse(npm(['pack', '--json'], copy.path)) as [
-    { filename: string; files: { path: string }[] },
-  ];
+  npm(['pack'], copy.path);
+  const tarball = readdirSync(copy.path).find((name) => name.endsWith('.tgz')) ?? 'nothing packed';
+  const names = execFileSync('tar', ['-tzf', copy.file(tarball)], { encoding: 'utf8' })
+    .trim()
+    .split('\n');
   const home = folder({ 'package.json': '{ "private": true, "type": "module" }' });
   try {
-    npm(['install', '--prefer-offline', '--no-audit', '--no-fund', copy.file(filename)], home.path);
+    npm(['install', '--prefer-offline', '--no-audit', '--no-fund', copy.file(tarball)], home.path);
   } catch (error) {
     home[Symbol.dispose]();
     throw error;
   }
-  return { ...home, packed: files.map(({ path }) => path) };
+  return { ...home, packed: names.map((name) => name.replace(/^package\//, '')) };
 }
 
 /** A copy of the repository's files, with the packages it has installed. */

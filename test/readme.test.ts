@@ -89,7 +89,9 @@ const commands: Record<string, () => Promise<void>> = {
     const { host } = new URL(await program.url());
     using curl = runProgram('curl', ['-sN', `${host}/__events`], home.path);
     await until('the first event', () =>
-      /^retry: 500\n\nevent: hello\nid: \w+-0\ndata: {"boot":"\w+","version":1}\n\n/.test(curl.printed()),
+      /^retry: 500\nid: \w+-0\n\nevent: hello\nid: \w+-0\ndata: {"boot":"\w+","version":1,"types":\[\]}\n\n/.test(
+        curl.printed(),
+      ),
     );
     home.write('site/a.css', `a{order:${process.pid}}`);
     await until('the css event', () =>

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, renameSync, rmSync, utimesSync } from 'node:fs';
+import { renameSync, rmSync, utimesSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createServer as createSocketServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
@@ -61,7 +61,7 @@ test('a saved stylesheet is one css event on the wire', async () => {
   site.write('end.txt', 'x');
   await stream.match(/event: reload\n/);
   assert.is(stream.received().match(/event: css\n/g)?.length, 1);
-  assert.match(stream.received(), /\r\n\r\nretry: 500\n/);
+  assert.match(stream.received(), /\r\n\r\nretry: 500\nid: [a-z0-9]+-0\n\nevent: hello\n/);
 });
 
 test('anything else that changes, appears or goes away is one reload event', async () => {
@@ -142,7 +142,7 @@ test('a client of an earlier start is told to reload once', async () => {
   await again.next('end');
   assert.equal(
     again.events.map(({ type }) => type),
-    ['hello', 'end'],
+    ['hello', 'hello', 'end'], // the second names the new type
   );
 });
 
