@@ -122,6 +122,10 @@ interface Sink {
 const LINGER = 500;
 const HISTORY = { events: 1000, bytes: 1024 * 1024 };
 const STALLED = { bytes: 8 * 1024 * 1024, ms: 30_000 };
+/** Bytes of memory an event takes while it waits for one client, beside its own, which all clients share. */
+const OVERHEAD = 256;
+/** What HTTP/1.1 puts around a chunk, in bytes, at the most. */
+const FRAMING = 16;
 const PING = encode('ping', '{}');
 const METHODS = 'GET, HEAD, OPTIONS';
 const STREAM_HEADERS = {
@@ -397,11 +401,13 @@ function createSink(
   { bytes, turn }: { bytes: number; turn: () => number },
 ): Sink {
   let fullSince = Infinity;
+  let waiting = 0;
   let lastTurn = -1;
   let atOnce = 0;
   let mostAtOnce = 0;
   res.on('drain', () => {
     fullSince = Infinity;
+    waiting = 0;
     mostAtOnce = 0;
   });
   res.on('error', () => {}); // written to a connection that is gone: 'close' follows
@@ -417,11 +423,13 @@ function createSink(
     write(chunk) {
       if (isGone(res)) return true;
       const thisTurn = turn();
-      atOnce = chunk.length + (thisTurn === lastTurn ? atOnce : 0);
+      atOnce = chunk.length + FRAMING + OVERHEAD + (thisTurn === lastTurn ? atOnce : 0);
       mostAtOnce = Math.max(mostAtOnce, atOnce);
       lastTurn = thisTurn;
-      if (!res.write(chunk)) fullSince = Math.min(fullSince, performance.now());
-      return res.writableLength - mostAtOnce <= bytes;
+      if (res.write(chunk)) return true;
+      waiting++;
+      fullSince = Math.min(fullSince, performance.now());
+      return res.writableLength + waiting * OVERHEAD - mostAtOnce <= bytes;
     },
     end() {
       if (isGone(res)) return;
