@@ -1,5 +1,5 @@
 // What of a representation a request gets: all of it, a part, nothing because it has it, nothing because of its conditions.
-// Pure: RFC 9110, sections 13 (conditional requests) and 14 (range requests), and nothing of files.
+// Pure: sections 13 (conditional requests) and 14 (range requests) of RFC 9110, and nothing of files.
 
 import type { IncomingHttpHeaders } from 'node:http';
 
@@ -8,15 +8,70 @@ export interface Validators {
   /** Bytes. */
   readonly size: number;
   /** Strong entity tag with its quotes; absent where nothing may be validated. */
-  readonly etag?: string;
+  readonly etag?: string | undefined;
   /** Last-Modified in ms, whole seconds; absent where a date proves nothing. */
-  readonly modified?: number;
+  readonly modified?: number | undefined;
 }
 
 /** The answer to give. `first` and `last` are byte positions, both included. */
 export type Verdict =
   | { readonly status: 200 | 304 | 412 | 416 }
   | { readonly status: 206; readonly first: number; readonly last: number };
+
+/** A file as it would be sent to somebody who has nothing of it. */
+export interface Representation {
+  readonly status: 200 | 404;
+  /** Bytes. */
+  readonly size: number;
+  readonly cacheControl: string;
+  /** Absent for what may never be validated. */
+  readonly validators?: {
+    /** Strong entity tag with its quotes. */
+    readonly etag: string;
+    /** Last-Modified in ms, whole seconds. */
+    readonly modified: number;
+    /** Is a copy with this date sure to be the same? */
+    readonly isProof: boolean;
+  };
+}
+
+/** The head of an answer, and which bytes follow it. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | number>>;
+  /** Byte positions, both included. */
+  readonly first: number;
+  readonly last: number;
+  readonly hasBody: boolean;
+}
+
+/** How a request for this representation is answered. */
+export function answerTo(method: string, headers: IncomingHttpHeaders, file: Representation): Answer {
+  const { size, validators } = file;
+  const { etag, modified, isProof } = validators ?? {};
+  // An error has nothing to be compared with and no parts.
+  const verdict: Verdict =
+    file.status === 404
+      ? { status: 200 }
+      : decide(method, headers, { size, etag, modified: isProof ? modified : undefined });
+  const { first, last } = verdict.status === 206 ? verdict : { first: 0, last: size - 1 };
+  const length = verdict.status === 200 || verdict.status === 206 ? last - first + 1 : 0;
+  return {
+    status: file.status === 404 ? 404 : verdict.status,
+    first,
+    last,
+    hasBody: method === 'GET' && length > 0,
+    headers: {
+      'Cache-Control': file.cacheControl,
+      ...(validators && { ETag: validators.etag }),
+      ...(validators && { 'Last-Modified': new Date(validators.modified).toUTCString() }),
+      ...(file.status === 200 && { 'Accept-Ranges': 'bytes' }),
+      ...(verdict.status !== 304 && { 'Content-Length': length }),
+      ...(verdict.status === 206 && { 'Content-Range': `bytes ${first}-${last}/${size}` }),
+      ...(verdict.status === 416 && { 'Content-Range': `bytes */${size}` }),
+    },
+  };
+}
 
 /** Decides by the precedence of RFC 9110, 13.2.2. */
 export function decide(method: string, headers: IncomingHttpHeaders, validators: Validators): Verdict {

@@ -1,7 +1,9 @@
-// The pages that are the server's own: not found, a folder's listing, an error. Pure: what is known → HTML and its headers.
+// The answers that are the server's own: not found, a folder's listing, an error, a redirect. First the HTML, pure; then how
+// they are sent.
 // They work without script. Every name is data: escaped for text and for attributes, and every link starts with `/` or `./`.
 
 import { createHash } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Entry } from './resolve.ts';
 
 const STYLE = `:root{color-scheme:light dark;--soft:light-dark(#667,#99a);--line:light-dark(#e4e4ea,#2c2c34);--link:light-dark(#1d4ed8,#8ab4ff)}
@@ -120,4 +122,31 @@ ${body}
 </html>
 `,
   );
+}
+
+/** Sets headers that a middleware or the user has not set before. */
+export function preset(res: ServerResponse, headers: Readonly<Record<string, string | number>>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (!res.hasHeader(name)) res.setHeader(name, value);
+  }
+}
+
+/** Answers with a page of ours. Its policy is its own: a header of the user is for the site. */
+export function sendPage(req: IncomingMessage, res: ServerResponse, status: number, page: Buffer): void {
+  for (const [name, value] of Object.entries(PAGE_HEADERS)) res.setHeader(name, value);
+  preset(res, { 'Cache-Control': 'no-cache' });
+  res.setHeader('Content-Length', page.length);
+  res.statusCode = status;
+  res.end(req.method === 'HEAD' ? undefined : page);
+}
+
+/** Answers with a redirect to this path. */
+export function redirect(req: IncomingMessage, res: ServerResponse, location: string): void {
+  const body = `Redirecting to ${location}\n`;
+  // A permanent redirect that is kept would outlive the folder.
+  preset(res, { 'Cache-Control': 'no-store', 'Content-Type': 'text/plain; charset=utf-8' });
+  res.setHeader('Location', location);
+  res.setHeader('Content-Length', Buffer.byteLength(body));
+  res.statusCode = 301;
+  res.end(req.method === 'HEAD' ? undefined : body);
 }

@@ -4,6 +4,7 @@
 import { type BigIntStats, readdirSync, realpathSync, statSync } from 'node:fs';
 import { join, resolve, sep } from 'node:path';
 import { toPath } from './events.ts';
+import { closest, lower } from './near.ts';
 
 /** The path of a request target, decoded once. */
 export interface Target {
@@ -112,6 +113,16 @@ export function isHidden(segments: readonly string[]): boolean {
     const name = segment.replace(/\p{Cf}/gu, '');
     return (name.startsWith('.') && !(i === 0 && segment === '.well-known')) || KEY.test(name);
   });
+}
+
+/** The target of a name that is given by the user, not by a request. */
+export function targetOf(name: string): Target {
+  return { segments: name.split('/').filter(Boolean), slash: false, query: '' };
+}
+
+/** The decoded path, for people. */
+export function nameOf({ segments, slash }: Target): string {
+  return `/${segments.join('/')}${slash && segments.length > 0 ? '/' : ''}`;
 }
 
 interface Base {
@@ -232,12 +243,15 @@ export function createResolver(root: string, options: ResolverOptions = {}): Res
   }
 
   /** The same path as the disk spells it, if it has the same letters in the other normal form. */
-  function respell(base: Base, target: Target): Target {
+  function respell(base: Base, target: Target): Target | undefined {
     const segments = [...base.prefix];
     for (const name of target.segments.slice(base.prefix.length)) {
       const dir = join(base.dir, ...segments.slice(base.prefix.length));
-      const spelled = namesIn(dir).find((entry) => isSame(entry, name));
-      segments.push(spelled ?? name);
+      const entry = namesIn(dir).find((entry) =>
+        ['', ...CLEAN].some((ending) => isSame(entry, name + ending)),
+      );
+      if (entry === undefined) return undefined;
+      segments.push(isSame(entry, name) ? entry : entry.replace(/\.html?$/, ''));
     }
     return { ...target, segments };
   }
@@ -256,7 +270,7 @@ export function createResolver(root: string, options: ResolverOptions = {}): Res
       return (
         first(claiming(target), (base) => {
           const again = respell(base, target);
-          const other = isHidden(again.segments) ? undefined : findExactly(again);
+          const other = again && !isHidden(again.segments) ? findExactly(again) : undefined;
           return other?.type === 'missing' ? undefined : other;
         }) ?? found
       );
@@ -315,10 +329,6 @@ function safe(query: string): string {
   return /^\?[!-~]+$/.test(query) ? query : '';
 }
 
-function lower(name = ''): string {
-  return name.normalize().toLowerCase();
-}
-
 function isSame(a: string, b = ''): boolean {
   return a.normalize() === b.normalize();
 }
@@ -357,36 +367,4 @@ function namesIn(dir: string): string[] {
   } catch {
     return []; // not a folder, or one that may not be read
   }
-}
-
-/** The entries whose names are like the wanted one, the likest first. */
-export function closest<T extends { readonly name: string }>(wanted: string, entries: readonly T[]): T[] {
-  const stem = (name: string) => lower(name).replace(/\.[^.]*$/, '');
-  const bound = Math.max(1, Math.floor(stem(wanted).length / 3));
-  return entries
-    .map((entry) => {
-      const byName = distance(lower(wanted), lower(entry.name), bound);
-      // The same name with another ending is near, but less so than a slip of the same length.
-      const byStem = distance(stem(wanted), stem(entry.name), bound) + 0.5;
-      return { entry, far: Math.min(byName, byStem) };
-    })
-    .filter(({ far }) => far <= bound + 0.5)
-    .sort((a, b) => a.far - b.far)
-    .map(({ entry }) => entry);
-}
-
-/** How many letters have to be put in, taken out or changed (Levenshtein); `Infinity` if more than `bound`. */
-function distance(a: string, b: string, bound: number): number {
-  if (Math.abs(a.length - b.length) > bound) return Number.POSITIVE_INFINITY;
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const changed = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(changed, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  const far = row[b.length] ?? 0;
-  return far <= bound ? far : Number.POSITIVE_INFINITY;
 }

@@ -8,17 +8,29 @@ import { basename, dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setImmediate } from 'node:timers/promises';
 import sirv from 'sirv';
-import { decide, type Verdict } from './conditional.ts';
+import { type Answer, answerTo } from './conditional.ts';
 import { versionImports, versionOf } from './imports.ts';
-import { errorPage, listingPage, notFoundPage, PAGE_HEADERS, PAGE_TYPE, printable } from './pages.ts';
+import {
+  errorPage,
+  listingPage,
+  notFoundPage,
+  PAGE_HEADERS,
+  PAGE_TYPE,
+  preset,
+  printable,
+  redirect,
+  sendPage,
+} from './pages.ts';
 import {
   createResolver,
   type Found,
   type FoundFile,
   isHidden,
+  nameOf,
   parseTarget,
   pathOf,
   type Target,
+  targetOf,
 } from './resolve.ts';
 import {
   contentType,
@@ -185,18 +197,15 @@ export function serveFiles(
     preset(res, { 'Content-Type': version.type });
     const body = represent(exchange, found, version, status);
     const isRaw = body === version.body;
-    const answer = represented(exchange, found, status, {
-      size: body.length,
-      etag: isRaw ? version.etag : etagOf(body),
-      modified: version.modified,
-      // A date proves nothing if other bytes went out under it, or if this page may have come, without the client script,
-      // from a server that was on this port before.
-      isProof: version.modified > version.supersedes && (isRaw || sent.has(version.body)),
-    });
+    const etag = isRaw ? version.etag : etagOf(body);
+    const { modified, supersedes } = version;
+    // A date proves nothing if other bytes went out under it, or if this page may have come, without the client script, from
+    // a server that was on this port before.
+    const isProof = modified > supersedes && (isRaw || sent.has(version.body));
     sent.add(version.body);
+    const answer = answerFor(exchange, found, { status, size: body.length, etag, modified, isProof });
     begin(exchange, found, answer);
-    const { first, last } = answer.part;
-    res.end(answer.hasBody ? body.subarray(first, last + 1) : undefined);
+    res.end(answer.hasBody ? body.subarray(answer.first, answer.last + 1) : undefined);
     return true;
   }
 
@@ -215,13 +224,9 @@ export function serveFiles(
   /** Sends from the descriptor, never more than was promised; if there is less, the connection ends with the file. */
   async function sendLarge(exchange: Exchange, found: FoundFile, status: 200 | 404): Promise<boolean> {
     const facts = factsOf(found.stats);
-    const answer = represented(exchange, found, status, {
-      size: Number(found.stats.size),
-      etag: `"${facts}"`,
-      modified: modifiedOf(found.stats),
-      isProof: true,
-    });
-    const { first, last } = answer.part;
+    const [size, etag, modified] = [Number(found.stats.size), `"${facts}"`, modifiedOf(found.stats)];
+    const answer = answerFor(exchange, found, { status, size, etag, modified, isProof: true });
+    const { first, last } = answer;
     const opened = await openFile(found, first, last);
     if (!opened) return false;
     if (factsOf(opened.stats) !== facts) {
@@ -257,56 +262,20 @@ export function serveFiles(
   };
 }
 
-interface Representation {
-  readonly size: number;
-  readonly etag: string;
-  /** ms, whole seconds. */
-  readonly modified: number;
-  /** Does the date alone prove that a copy of it is the same? */
-  readonly isProof: boolean;
-}
-
-interface Answer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string | number>>;
-  readonly hasBody: boolean;
-  readonly part: { readonly first: number; readonly last: number };
-}
-
-/** How a file is answered: pure, but for what time it is. */
-function represented(
+/** What the kind of a file and its query add to the decision. */
+function answerFor(
   { req, target }: Exchange,
   found: FoundFile,
-  status: 200 | 404,
-  { size, etag, modified, isProof }: Representation,
+  sent: { status: 200 | 404; size: number; etag: string; modified: number; isProof: boolean },
 ): Answer {
-  const isVersion = stylesheetVersion(found, target) !== undefined;
-  // With a validator Chromium goes on showing the old font, even after a 200; and a 404 has nothing to be compared with.
+  const { status, size, ...validators } = sent;
   const isFont = FONT.test(found.file);
-  const isValidated = !isFont && status === 200;
-  const validators = isValidated ? { size, etag, ...(isProof && { modified }) } : { size };
-  const verdict: Verdict =
-    status === 404 ? { status: 200 } : decide(req.method ?? 'GET', req.headers, validators);
-  const part = verdict.status === 206 ? verdict : { first: 0, last: size - 1 };
-  const length = verdict.status === 200 || verdict.status === 206 ? part.last - part.first + 1 : 0;
-  return {
-    status: status === 404 ? 404 : verdict.status,
-    part,
-    hasBody: req.method === 'GET' && length > 0,
-    headers: {
-      'Cache-Control': isFont ? 'no-store' : isVersion ? 'max-age=31536000, immutable' : 'no-cache',
-      ...(isValidated && { ETag: etag, 'Last-Modified': new Date(modified).toUTCString() }),
-      ...(status === 200 && { 'Accept-Ranges': 'bytes' }),
-      ...(verdict.status !== 304 && { 'Content-Length': length }),
-      ...(verdict.status === 206 && { 'Content-Range': `bytes ${part.first}-${part.last}/${size}` }),
-      ...(verdict.status === 416 && { 'Content-Range': `bytes */${size}` }),
-    },
-  };
-}
-
-/** The version a stylesheet was asked for under: such an answer never has to be asked for again. */
-function stylesheetVersion(found: FoundFile, target: Target): string | undefined {
-  return /\.css$/i.test(found.file) ? versionOf(target.query) : undefined;
+  const isVersion = stylesheetVersion(found, target) !== undefined;
+  const cacheControl = isFont ? 'no-store' : isVersion ? 'max-age=31536000, immutable' : 'no-cache';
+  // With a validator Chromium goes on showing the old font, even after a 200.
+  const isValidated = status === 200 && !isFont;
+  const file = { status, size, cacheControl, ...(isValidated && { validators }) };
+  return answerTo(req.method ?? 'GET', req.headers, file);
 }
 
 /** Is this a navigation, or what may be one, to an address that is none of a file? Pure. */
@@ -317,6 +286,11 @@ export function wantsSinglePage(headers: IncomingHttpHeaders, { segments }: Targ
   if (dest !== undefined)
     return /^(?:document|i?frame|embed|object)$/.test(String(dest)) && !ASSET.test(name);
   return !/\.[^.]+$/.test(name) && /text\/html|\*\/\*/.test(headers.accept ?? '*/*');
+}
+
+/** The version a stylesheet was asked for under: such an answer never has to be asked for again. */
+function stylesheetVersion(found: FoundFile, target: Target): string | undefined {
+  return /\.css$/i.test(found.file) ? versionOf(target.query) : undefined;
 }
 
 /**
@@ -410,40 +384,6 @@ async function* exactly(source: AsyncIterable<Buffer>, length: number): AsyncGen
     if (left <= 0) return;
   }
   throw new Error('The file became shorter while it was being sent');
-}
-
-function targetOf(name: string): Target {
-  return { segments: name.split('/').filter(Boolean), slash: false, query: '' };
-}
-
-/** The decoded path, for people. */
-function nameOf({ segments, slash }: Target): string {
-  return `/${segments.join('/')}${slash && segments.length > 0 ? '/' : ''}`;
-}
-
-/** Sets headers that a middleware or the user has not set before. */
-function preset(res: ServerResponse, headers: Readonly<Record<string, string | number>>): void {
-  for (const [name, value] of Object.entries(headers)) {
-    if (!res.hasHeader(name)) res.setHeader(name, value);
-  }
-}
-
-function sendPage(req: IncomingMessage, res: ServerResponse, status: number, page: Buffer): void {
-  for (const [name, value] of Object.entries(PAGE_HEADERS)) res.setHeader(name, value);
-  preset(res, { 'Cache-Control': 'no-cache' });
-  res.setHeader('Content-Length', page.length);
-  res.statusCode = status;
-  res.end(req.method === 'HEAD' ? undefined : page);
-}
-
-function redirect(req: IncomingMessage, res: ServerResponse, location: string): void {
-  const body = `Redirecting to ${location}\n`;
-  // A permanent redirect that is kept would outlive the folder.
-  preset(res, { 'Cache-Control': 'no-store', 'Content-Type': 'text/plain; charset=utf-8' });
-  res.setHeader('Location', location);
-  res.setHeader('Content-Length', Buffer.byteLength(body));
-  res.statusCode = 301;
-  res.end(req.method === 'HEAD' ? undefined : body);
 }
 
 function fail(req: IncomingMessage, res: ServerResponse, err: unknown, notice: (line: string) => void): void {
