@@ -689,6 +689,39 @@ test('injectResponse() of a file that is piped', async () => {
   assert.is((await server.get()).text, CARRYING);
 });
 
+test('injectResponse() of UTF-16 byte by byte', async () => {
+  await using server = await site((_, res) => {
+    for (const byte of little('\ufeff<html><head><title>')) res.write(Buffer.from([byte]));
+    res.end();
+  });
+  await using typed = await site((_, res) => {
+    res.setHeader('content-type', 'text/html');
+    for (const byte of little('\ufeff<html><head><title>')) res.write(Buffer.from([byte]));
+    res.end();
+  });
+  assert.equal((await typed.get()).body, little(`\ufeff<html><head>${TAG}<title>`));
+  assert.equal(
+    (await server.get()).body,
+    little('\ufeff<html><head><title>'),
+    'without a type it is no HTML',
+  );
+});
+
+test('injectResponse() sees what middleware sets at the last moment', async () => {
+  await using server = await site((_, res) => {
+    const { writeHead } = res;
+    res.setHeader('content-type', 'text/html').setHeader('content-length', bytesOf(PAGE));
+    res.writeHead = (...args: readonly unknown[]) => {
+      res.setHeader('content-type', 'text/plain');
+      Reflect.apply(writeHead, res, args);
+      return res;
+    };
+    res.end(PAGE);
+  });
+  const { text, headers } = await server.get();
+  assert.equal([text, headers['content-type']], [PAGE, 'text/plain']);
+});
+
 test('injectResponse() calls back for every write', async () => {
   const called: string[] = [];
   await using server = await site((_, res) => {
