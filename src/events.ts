@@ -17,6 +17,22 @@ export interface PageEvent {
   readonly paths: readonly string[];
 }
 
+/** Why a build is broken: what a `failure` event carries and the overlay shows. Lines and columns count from 1. */
+export interface Failure {
+  readonly message: string;
+  /** Relative to the working folder, or a URL path: never absolute on the disk. */
+  readonly file?: string;
+  readonly line?: number;
+  readonly column?: number;
+  /** The code around the place, plain text. */
+  readonly frame?: string;
+  readonly stack?: string;
+  /** The last output of a command; may hold ANSI colours. */
+  readonly output?: string;
+  /** The command that failed, as the user wrote it. */
+  readonly command?: string;
+}
+
 /** Event types that only the server itself sends. */
 export const RESERVED_TYPES = [
   'reload',
