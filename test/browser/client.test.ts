@@ -1,0 +1,486 @@
+import { rmSync } from 'node:fs';
+import type { BrowserContext, Page } from 'puppeteer-core';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Folder, folder, until } from '../harness.ts';
+import { launch } from './chromium.ts';
+import { type StandIn, start } from './standin.ts';
+
+/** A folder that is served, and pages of it in a browser of their own. */
+interface Site extends AsyncDisposable {
+  readonly server: StandIn;
+  readonly folder: Folder;
+  readonly context: BrowserContext;
+  /** Paths and queries that were requested. */
+  readonly requests: string[];
+  /** Opens a page and waits until it hears the server. */
+  open(path?: string): Promise<Page>;
+  /** Writes a file, and tells the pages. */
+  save(name: string, content: string): void;
+}
+
+const chrome = await launch();
+
+async function serve(files: Record<string, string>): Promise<Site> {
+  const site = folder(files);
+  const server = await start({ root: site.path });
+  const requests: string[] = [];
+  server.server.on('request', (req) => requests.push(req.url ?? ''));
+  const context = await chrome.browser.createBrowserContext();
+  return {
+    server,
+    folder: site,
+    context,
+    requests,
+    open: async (path = '') => {
+      const page = await context.newPage();
+      await page.evaluateOnNewDocument(WATCH);
+      await page.goto(server.url + path);
+      await heard(page, server);
+      await page.evaluate('window.marker = 1');
+      return page;
+    },
+    save: (name, content) => {
+      site.write(name, content);
+      server.send(name.endsWith('.css') ? 'css' : 'reload', { paths: [`/${name}`] });
+    },
+    [Symbol.asyncDispose]: async () => {
+      await context.close();
+      await server.close();
+      site[Symbol.dispose]();
+    },
+  };
+}
+
+/** Collects the events of a page, and on demand what it looks like in each frame. */
+const WATCH = `
+  window.heard = [];
+  addEventListener('live-sse:sentinel', ({ detail }) => heard.push(detail));
+  window.looks = [];
+  window.watch = (look) => {
+    const now = String(look());
+    if (looks.at(-1) !== now) looks.push(now);
+    requestAnimationFrame(() => watch(look));
+  };`;
+
+let sentinels = 0;
+
+/** Resolves when the page has got an event that is sent now: all that was sent before has been there too. */
+async function heard(page: Page, server: StandIn): Promise<void> {
+  const number = ++sentinels;
+  await until('the page to hear of an event', () => {
+    server.send('sentinel', number);
+    return page.evaluate(`heard.includes(${number})`).catch(() => false) as Promise<boolean>; // between two pages
+  });
+}
+
+const look = (page: Page, expression: string) => page.evaluate(expression);
+
+/** Waits until an expression gives this value in the page, whatever happens to the page meanwhile. */
+async function see(page: Page, expression: string, expected: unknown, ms?: number): Promise<void> {
+  let last: unknown;
+  await until(
+    `${expression} to be ${JSON.stringify(expected)}`,
+    async () => {
+      last = await page.evaluate(expression).catch(() => undefined); // between two pages
+      return JSON.stringify(last) === JSON.stringify(expected);
+    },
+    ms,
+  ).catch((error: Error) => {
+    throw new Error(`${error.message}; it is ${JSON.stringify(last)}`);
+  });
+}
+
+const style = (selector: string, property: string) =>
+  `getComputedStyle(document.querySelector('${selector}')).${property}`;
+
+const html = (head: string, body = '<p id=p>text</p>') =>
+  `<!doctype html><html><head><title>t</title>${head}</head><body>${body}</body></html>`;
+
+const stays = (page: Page) => see(page, 'window.marker', 1);
+const reloads = (page: Page) =>
+  see(page, 'document.readyState === "complete" && window.marker === undefined', true);
+
+test('a saved stylesheet is swapped in place, and no frame is unstyled', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '<link rel=stylesheet href=a.css id=a title=main media=screen><link rel=stylesheet href=b.css>',
+      `<div id=box style="height:100px;overflow:auto"><p id=p>text</p><div style="height:900px"></div></div>
+       <details open id=d><summary>s</summary>x</details><input id=i><div style="height:4000px"></div>`,
+    ),
+    'a.css': 'p { color: rgb(1, 0, 0); width: 300px }',
+    'b.css': 'p { background: rgb(0, 0, 1) }',
+  });
+  const page = await site.open();
+  await page.click('#i');
+  await page.type('#i', 'typed');
+  await page.evaluate('i.setSelectionRange(1, 3); box.scrollTop = 123; scrollTo(0, 77)');
+  const state =
+    '[marker, i.value, document.activeElement.id, i.selectionStart, i.selectionEnd, box.scrollTop, scrollY]';
+  const before = await look(page, state);
+  await page.evaluate(
+    `watch(() => [${style('p', 'color')}, ${style('p', 'width')}, ${style('p', 'backgroundColor')}])`,
+  );
+
+  site.save('a.css', 'p { color: rgb(2, 0, 0); width: 300px; background: red }');
+  await see(page, style('p', 'color'), 'rgb(2, 0, 0)');
+  await see(page, 'document.querySelectorAll("link").length', 2);
+
+  assert.equal(await look(page, state), before);
+  assert.equal(await look(page, 'looks'), [
+    'rgb(1, 0, 0),300px,rgb(0, 0, 1)',
+    'rgb(2, 0, 0),300px,rgb(0, 0, 1)',
+  ]);
+  assert.match(
+    String(await look(page, 'document.head.innerHTML')),
+    /<link rel="stylesheet" href="a\.css\?live-sse=[^"&]+" id="a" title="main" media="screen"><link rel="stylesheet" href="b\.css">/,
+  );
+});
+
+test('a stylesheet that is imported at any depth is fetched again', async () => {
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=css/a.css>'),
+    'css/a.css': '@import "more/b.css"; p { color: rgb(1, 0, 0) }',
+    'css/more/b.css': '@import url("../c.css");',
+    'css/c.css': 'p { width: 100px }',
+  });
+  const page = await site.open();
+  await page.evaluate(`watch(() => [${style('p', 'color')}, ${style('p', 'width')}])`);
+  for (const width of ['200px', '300px']) {
+    site.save('css/c.css', `p { width: ${width} }`);
+    await see(page, style('p', 'width'), width);
+  }
+  await stays(page);
+  assert.equal(await look(page, 'looks'), ['rgb(1, 0, 0),100px', 'rgb(1, 0, 0),200px', 'rgb(1, 0, 0),300px']);
+});
+
+test('a stylesheet that a <style> imports is fetched again', async () => {
+  await using site = await serve({
+    'index.html': html('<style>@import "a.css"; @import url(b.css); p { height: 9px }</style>'),
+    'a.css': '@import "c.css"; p { color: rgb(1, 0, 0) }',
+    'b.css': 'p { top: 1px }',
+    'c.css': 'p { width: 100px }',
+  });
+  const page = await site.open();
+  await page.evaluate(
+    `watch(() => [${style('p', 'color')}, ${style('p', 'width')}, ${style('p', 'height')}])`,
+  );
+  for (const width of ['200px', '300px']) {
+    site.save('c.css', `p { width: ${width} }`);
+    await see(page, style('p', 'width'), width);
+  }
+  await stays(page);
+  await see(page, 'document.querySelectorAll("style").length', 1);
+  assert.equal(
+    await look(page, 'looks'),
+    [100, 200, 300].map((width) => `rgb(1, 0, 0),${width}px,9px`),
+  );
+});
+
+test('a stylesheet in open shadow roots is swapped', async () => {
+  await using site = await serve({
+    'index.html': html('', '<div id=host></div>'),
+    'a.css': '@import "b.css"; i { color: rgb(1, 0, 0) }',
+    'b.css': 'i { width: 1px }',
+  });
+  const page = await site.open();
+  await page.evaluate(`
+    const outer = host.attachShadow({ mode: 'open' });
+    outer.innerHTML = '<b></b>';
+    window.inner = outer.firstChild.appendChild(document.createElement('div')).attachShadow({ mode: 'open' });
+    inner.innerHTML = '<link rel=stylesheet href=a.css><i style="display:block"></i>'`);
+  const color = 'getComputedStyle(inner.querySelector("i")).color';
+  await see(page, color, 'rgb(1, 0, 0)');
+  site.save('a.css', '@import "b.css"; i { color: rgb(2, 0, 0) }');
+  await see(page, color, 'rgb(2, 0, 0)');
+  site.save('b.css', 'i { width: 2px }');
+  await see(page, 'getComputedStyle(inner.querySelector("i")).width', '2px');
+  await stays(page);
+});
+
+test('a stylesheet that a script fetched reloads the page', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '<script type=module>const sheet = new CSSStyleSheet(); sheet.replaceSync(await (await fetch("a.css")).text()); document.adoptedStyleSheets = [sheet]</script>',
+    ),
+    'a.css': 'p { color: rgb(1, 0, 0) }',
+  });
+  const page = await site.open();
+  await see(page, style('p', 'color'), 'rgb(1, 0, 0)');
+  site.save('a.css', 'p { color: rgb(2, 0, 0) }');
+  await see(page, style('p', 'color'), 'rgb(2, 0, 0)');
+  await reloads(page);
+});
+
+test('a stylesheet that does not come leaves the old one', async () => {
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=a.css>'),
+    'a.css': 'p { color: rgb(1, 0, 0) }',
+  });
+  const page = await site.open();
+  await page.evaluate(`watch(() => ${style('p', 'color')})`);
+  const content = 'p { color: rgb(1, 0, 0); top: 1px }';
+  rmSync(site.folder.file('a.css'));
+  site.server.send('css', { paths: ['/a.css'] });
+  await until('the sheet to be asked for', () => site.requests.some((url) => url.startsWith('/a.css?')));
+  await see(page, 'document.querySelectorAll("link").length', 1);
+  assert.equal(await look(page, 'looks'), ['rgb(1, 0, 0)']);
+  site.save('a.css', content);
+  await see(page, style('p', 'top'), '1px');
+  await stays(page);
+});
+
+test('after 100 quick saves the newest sheet is shown, in one link', async () => {
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=a.css><style>@import "a.css";</style>'),
+    'a.css': 'p { width: 0px; color: rgb(1, 0, 0) }',
+  });
+  const page = await site.open();
+  await page.evaluate(`watch(() => ${style('p', 'color')})`);
+  for (let i = 1; i <= 100; i++) {
+    site.save('a.css', `p { width: ${i}px; color: rgb(1, 0, 0) }`);
+    if (i % 3 === 0) await look(page, '1'); // some come together, some do not
+  }
+  await see(page, style('p', 'width'), '100px');
+  await see(page, 'document.querySelectorAll("link,style").length', 2);
+  assert.equal(await look(page, 'looks'), ['rgb(1, 0, 0)']);
+  await stays(page);
+});
+
+test('alternate, disabled and non-matching sheets stay what they are', async () => {
+  await using site = await serve({
+    'index.html': html(
+      `<link rel=stylesheet href=a.css title=one><link rel="alternate stylesheet" href=b.css title=two>
+       <link rel=stylesheet href=c.css disabled><link rel=stylesheet href=d.css media=print>`,
+    ),
+    'a.css': 'p { width: 1px }',
+    'b.css': 'p { width: 2px }',
+    'c.css': 'p { width: 3px }',
+    'd.css': 'p { width: 4px }',
+  });
+  const page = await site.open();
+  await page.evaluate(`watch(() => ${style('p', 'width')})`);
+  for (const name of ['b.css', 'c.css', 'd.css']) site.save(name, 'p { width: 9px }');
+  await see(
+    page,
+    '[...document.querySelectorAll("link")].filter((it) => it.href.includes("live-sse")).length',
+    3,
+  );
+  site.save('a.css', 'p { width: 5px }');
+  await see(page, style('p', 'width'), '5px');
+  await see(page, 'document.querySelectorAll("link").length', 4);
+  assert.equal(await look(page, 'looks'), ['1px', '5px']);
+  await page.evaluate('document.querySelector("[disabled]").disabled = false');
+  await see(page, style('p', 'width'), '9px');
+  await stays(page);
+});
+
+test('css without paths is every stylesheet', async () => {
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=a.css>'),
+    'a.css': 'p { width: 1px }',
+  });
+  const page = await site.open();
+  site.folder.write('a.css', 'p { width: 2px }');
+  site.server.send('css', { paths: [] });
+  await see(page, style('p', 'width'), '2px');
+  await stays(page);
+});
+
+test('a saved page is reloaded, and keeps its place', async () => {
+  const body = (text: string) => `<h1>${text}</h1>
+    <input id=i value=was><input type=checkbox><textarea></textarea><input type=password>
+    <select><option>1<option>2</select><details><summary>s</summary>x</details>
+    <div id=box style="height:100px;overflow:auto"><div style="height:900px"></div></div><div style="height:4000px"></div>`;
+  await using site = await serve({ 'index.html': html('', body('old')) });
+  const page = await site.open();
+  await page.evaluate(`
+    i.value = 'typed'; document.querySelector('[type=checkbox]').checked = true;
+    document.querySelector('textarea').value = 'more'; document.querySelector('[type=password]').value = 'secret';
+    document.querySelector('select').selectedIndex = 1; document.querySelector('details').open = true;
+    i.focus(); i.setSelectionRange(2, 4); box.scrollTop = 123; scrollTo(0, 456)`);
+  site.save('index.html', html('', body('new')));
+  await see(page, 'document.querySelector("h1").textContent', 'new');
+  await see(
+    page,
+    `[marker === undefined, i.value, document.querySelector('[type=checkbox]').checked,
+      document.querySelector('textarea').value, document.querySelector('[type=password]').value,
+      document.querySelector('select').selectedIndex, document.querySelector('details').open,
+      document.activeElement.id, i.selectionStart, i.selectionEnd, box.scrollTop, scrollY]`.replace(
+      'marker',
+      'window.marker',
+    ),
+    [true, 'typed', true, 'more', '', 1, true, 'i', 2, 4, 123, 456],
+  );
+  assert.is(await look(page, 'Object.keys(sessionStorage).filter((key) => key.endsWith("place")).length'), 0);
+});
+
+test('a file that the page does not use does nothing', async () => {
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=a.css><link rel=icon href=data:,>'),
+    'a.css': 'p { width: 1px }',
+    'b.html': html(''),
+  });
+  const page = await site.open();
+  const before = site.requests.length;
+  for (const name of ['b.html', 'b.css', 'b.js', 'b/index.html', 'a.css.map', 'notes.txt'])
+    site.save(name, '');
+  await heard(page, site.server);
+  await stays(page);
+  assert.equal(site.requests.slice(before), []);
+});
+
+const used: [string, string][] = [
+  ['a script', 'a.js'],
+  ['a module that a module imports', 'm2.js'],
+  ['an image', 'a.svg'],
+  ['an image that is missing so far', 'missing.svg'],
+  ['a stylesheet that is missing so far', 'missing.js'],
+  ['an image that css asks for', 'css.svg'],
+  ['a file that a script fetched', 'data%20%C3%A9.json'],
+  ['what a worker loads', 'w2.js'],
+];
+
+for (const [name, path] of used) {
+  test(`${name} reloads the page`, async () => {
+    await using site = await serve({
+      'index.html': html(
+        `<script src=a.js></script><script src=missing.js></script><script type=module>import './m.js'; fetch('data é.json')</script>
+         <script>new Worker('w.js')</script><style>p { background: url(css.svg) }</style>`,
+        '<p>text</p><img src=a.svg><img src=missing.svg>',
+      ),
+      'a.js': '',
+      'm.js': 'import "./m2.js"',
+      'm2.js': '',
+      'w.js': 'importScripts("w2.js")',
+      'w2.js': '',
+      'a.svg': '<svg xmlns="http://www.w3.org/2000/svg"/>',
+      'css.svg': '<svg xmlns="http://www.w3.org/2000/svg"/>',
+      'data é.json': '{}',
+    });
+    const page = await site.open();
+    await until(
+      'everything to be loaded',
+      () => site.requests.includes('/w2.js') && site.requests.some((it) => it.startsWith('/data')),
+    );
+    site.server.send('reload', { paths: [`/${path}`] });
+    await reloads(page);
+  });
+}
+
+test('a missing stylesheet that appears is shown without a reload, and one that goes is gone', async () => {
+  await using site = await serve({ 'index.html': html('<link rel=stylesheet href=a.css>') });
+  const page = await site.open();
+  site.save('a.css', 'p { width: 1px }');
+  await see(page, style('p', 'width'), '1px');
+  await stays(page);
+  rmSync(site.folder.file('a.css'));
+  site.server.send('reload', { paths: ['/a.css'] });
+  await reloads(page);
+  assert.is.not(await look(page, style('p', 'width')), '1px');
+});
+
+test('a missing page that appears is shown', async () => {
+  await using site = await serve({ 'index.html': html('') });
+  const page = await site.open('docs/');
+  site.save('docs/index.html', html('', 'docs'));
+  await see(page, 'document.body.textContent', 'docs');
+});
+
+test('only the frame whose page changed is reloaded', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '',
+      '<iframe src=a.html></iframe><iframe src=b.html></iframe><iframe src=b.html></iframe>',
+    ),
+    'a.html': html('', 'a'),
+    'b.html': html('', 'b'),
+  });
+  const page = await site.open();
+  await page.evaluate('Array.from(frames).forEach((frame) => { frame.marker = 1 })');
+  site.save('b.html', html('', 'new'));
+  await see(page, 'Array.from(frames, (frame) => [frame.document.body.textContent, frame.marker ?? 0])', [
+    ['a', 1],
+    ['new', 0],
+    ['new', 0],
+  ]);
+  await stays(page);
+});
+
+test("an event of the server's own type is one of the window", async () => {
+  await using site = await serve({ 'index.html': html('') });
+  const page = await site.open();
+  await page.evaluate(
+    'addEventListener("live-sse:clock", ({ detail, target }) => { window.clock = [detail, target === window] })',
+  );
+  site.server.send('clock', { now: [1, 'a\nb'] });
+  await see(page, 'window.clock', [{ now: [1, 'a\nb'] }, true]);
+});
+
+test('the script runs once, however often it is there', async () => {
+  await using site = await serve({ 'index.html': html('') });
+  const page = await site.open();
+  await page.evaluate('window.clocks = 0; addEventListener("live-sse:clock", () => window.clocks++)');
+  await page.addScriptTag({ url: '/__events/client.js' });
+  site.server.send('clock', 1);
+  await heard(page, site.server);
+  assert.is(await look(page, 'clocks'), 1);
+  assert.is(site.server.clients, 1);
+});
+
+test('a page comes back by itself when the server has started again, once', async () => {
+  await using site = await serve({ 'index.html': html('', 'old') });
+  const page = await site.open();
+  let loads = 0;
+  page.on('load', () => loads++);
+  const { port } = site.server;
+  await site.server.close();
+  site.folder.write('index.html', html('', 'new'));
+  await using again = await start({ root: site.folder.path, port });
+  await see(page, 'document.body.textContent', 'new', 2500);
+  await heard(page, again);
+  assert.is(loads, 1);
+  assert.is(again.clients, 1);
+});
+
+test('a page with a stale stamp is reloaded once', async () => {
+  await using site = await serve({ 'index.html': html('') });
+  site.server.send('reload', { paths: ['/index.html'] });
+  const page = await site.context.newPage();
+  await page.evaluateOnNewDocument(WATCH);
+  await page.setRequestInterception(true);
+  page.on('request', (request) => {
+    if (!request.isNavigationRequest()) return void request.continue();
+    const body =
+      '<!doctype html><script async src="/__events/client.js" data-id="old-7" data-file="/index.html"></script>';
+    return void request.respond({ contentType: 'text/html', body });
+  });
+  let loads = 0;
+  page.on('load', () => loads++);
+  await page.goto(site.server.url);
+  await until('the reload', () => loads === 2);
+  await heard(page, site.server);
+  await heard(page, site.server);
+  assert.is(loads, 2);
+});
+
+test('a page whose load changes one of its files is not reloaded for ever', async () => {
+  await using site = await serve({ 'index.html': html('') });
+  const page = await site.context.newPage();
+  const warnings: string[] = [];
+  page.on('console', (message) => warnings.push(message.text()));
+  let loads = 0;
+  site.server.server.on('request', (req) => {
+    if (req.url !== '/') return;
+    loads++;
+    setTimeout(() => site.server.send('reload', { paths: ['/index.html'] }), 20);
+  });
+  await page.goto(site.server.url);
+  await until('the warning', () => warnings.some((it) => it.includes('/index.html changes with each load')));
+  assert.is(loads, 5); // the first, three at once, and one when it had come to rest
+});
+
+test.after(async () => {
+  await chrome[Symbol.asyncDispose]();
+});
+test.run();

@@ -1,0 +1,245 @@
+import type { BrowserContext, Page } from 'puppeteer-core';
+import puppeteer from 'puppeteer-core';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Folder, folder, until } from '../harness.ts';
+import { provideChromium } from './chromium.ts';
+import { type StandIn, start } from './standin.ts';
+
+// Puppeteer switches the back/forward cache off unless it is told not to.
+const browser = await puppeteer.launch({
+  executablePath: provideChromium(),
+  headless: true,
+  args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
+  ignoreDefaultArgs: ['--disable-back-forward-cache'],
+});
+
+interface Site extends AsyncDisposable {
+  readonly server: StandIn;
+  readonly folder: Folder;
+  readonly context: BrowserContext;
+  open(path?: string): Promise<Page>;
+  save(name: string, content: string): void;
+}
+
+const HTML = (text: string) =>
+  `<!doctype html><html><head><link rel=stylesheet href=/a.css></head><body><p>${text}</p></body></html>`;
+const CSS = (width: number) => `p { width: ${width}px }`;
+const WIDTH = 'getComputedStyle(document.querySelector("p")).width';
+const TEXT = 'document.querySelector("p").textContent';
+
+async function serve(): Promise<Site> {
+  const site = folder({ 'index.html': HTML('old'), 'b.html': HTML('b'), 'a.css': CSS(1) });
+  const server = await start({ root: site.path });
+  const context = await browser.createBrowserContext();
+  return {
+    server,
+    folder: site,
+    context,
+    open: async (path = '') => {
+      const page = await context.newPage();
+      await page.goto(server.url + path);
+      return page;
+    },
+    save: (name, content) => {
+      site.write(name, content);
+      server.send(name.endsWith('.css') ? 'css' : 'reload', { paths: [`/${name}`] });
+    },
+    [Symbol.asyncDispose]: async () => {
+      await context.close();
+      await server.close();
+      site[Symbol.dispose]();
+    },
+  };
+}
+
+async function see(page: Page, expression: string, expected: unknown, ms = 10_000): Promise<void> {
+  let last: unknown;
+  await until(
+    `${expression} to be ${expected}`,
+    async () => {
+      last = await page.evaluate(expression).catch(() => undefined); // between two pages
+      return last === expected;
+    },
+    ms,
+  ).catch((error: Error) => {
+    throw new Error(`${error.message}; it is ${last}`);
+  });
+}
+
+const streams = (server: StandIn, count: number, ms?: number) =>
+  until(`${count} streams, there are ${server.clients}`, () => server.clients === count, ms);
+
+for (const count of [12, 50, 100]) {
+  test(`${count} tabs share one stream and show each change`, async () => {
+    await using site = await serve();
+    let most = 0;
+    site.server.server.on('request', () => {
+      most = Math.max(most, site.server.clients);
+    });
+    const pages: Page[] = [];
+    while (pages.length < count) pages.push(...(await Promise.all([site.open(), site.open()])));
+    await streams(site.server, 1);
+    site.save('a.css', CSS(2));
+    await Promise.all(pages.map((page) => see(page, WIDTH, '2px', 30_000)));
+    site.save('index.html', HTML('new'));
+    await Promise.all(pages.map((page) => see(page, TEXT, 'new', 30_000)));
+    assert.is(site.server.clients, 1);
+    assert.is(most, 1);
+  });
+}
+
+test('a tab that opens while an event is on its way misses nothing', async () => {
+  await using site = await serve();
+  const first = await site.open();
+  await streams(site.server, 1);
+  const page = await site.context.newPage();
+  await page.setRequestInterception(true);
+  let release = () => {};
+  page.on('request', (request) => {
+    if (request.url().endsWith('/client.js')) release = () => void request.continue();
+    else void request.continue();
+  });
+  const loading = page.goto(site.server.url);
+  await see(page, TEXT, 'old');
+  await until('the client to be asked for', () => release.name !== '' && release !== undefined);
+  site.save('index.html', HTML('new'));
+  await see(first, TEXT, 'new');
+  await page.evaluate('1');
+  release();
+  await loading.catch(() => {}); // the reload may come before the end of the load
+  await page.setRequestInterception(false);
+  await see(page, TEXT, 'new');
+  assert.is(site.server.clients, 1);
+});
+
+const endings: [string, (page: Page) => Promise<unknown>][] = [
+  ['closed', (page) => page.close()],
+  ['navigated away', (page) => page.goto('about:blank')],
+  ['reloaded', (page) => page.reload()],
+  [
+    'crashed',
+    (page) =>
+      Promise.race([
+        page.goto('chrome://crash').catch(() => {}),
+        new Promise((resolve) => page.once('error', resolve)),
+      ]),
+  ],
+  [
+    'frozen',
+    async (page) => {
+      const session = await page.createCDPSession();
+      await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+    },
+  ],
+];
+
+for (const [name, end] of endings) {
+  test(`the first tab is ${name}: the others go on`, async () => {
+    await using site = await serve();
+    const first = await site.open();
+    const second = await site.open();
+    await streams(site.server, 1);
+    await end(first);
+    site.save('a.css', CSS(2));
+    await see(second, WIDTH, '2px', 2000);
+    site.save('index.html', HTML('new'));
+    await see(second, TEXT, 'new', 2000);
+    assert.is(site.server.clients, 1);
+  });
+}
+
+test('the stream ends with the last page', async () => {
+  await using site = await serve();
+  const page = await site.open();
+  await streams(site.server, 1);
+  await page.goto('about:blank');
+  await streams(site.server, 0, 2000);
+});
+
+test('50 quick navigations leave one stream', async () => {
+  await using site = await serve();
+  const page = await site.open();
+  for (let i = 0; i < 50; i++) await page.goto(`${site.server.url}?${i}`, { waitUntil: 'domcontentloaded' });
+  await streams(site.server, 1);
+  site.save('a.css', CSS(2));
+  await see(page, WIDTH, '2px');
+  assert.is(site.server.clients, 1);
+});
+
+test('a page from the back/forward cache is not stale', async () => {
+  await using site = await serve();
+  const page = await site.open();
+  await streams(site.server, 1);
+  for (const [i, change] of [
+    () => site.save('a.css', CSS(2)),
+    () => site.save('index.html', HTML('new')),
+  ].entries()) {
+    await page.evaluate(
+      'window.marker = 1; addEventListener("pageshow", (event) => { window.persisted = event.persisted })',
+    );
+    await page.goto(`${site.server.url}b.html`);
+    await streams(site.server, 1);
+    change();
+    await page.goBack();
+    if (i === 0) {
+      await see(page, WIDTH, '2px', 2000);
+      assert.equal(await page.evaluate('[window.marker, window.persisted]'), [1, true]);
+    } else await see(page, TEXT, 'new', 2000);
+  }
+});
+
+test('the worker is killed: its pages lose nothing', async () => {
+  await using site = await serve();
+  const pages = [await site.open(), await site.open()];
+  await streams(site.server, 1);
+  const target = await browser.waitForTarget(
+    (it) => it.type() === 'shared_worker' && it.url().startsWith(site.server.url),
+  );
+  const session = await target.createCDPSession();
+  session.send('Runtime.evaluate', { expression: 'close()' }).catch(() => {});
+  await streams(site.server, 0);
+  site.save('a.css', CSS(2));
+  for (const page of pages) await see(page, WIDTH, '2px', 8000);
+  await streams(site.server, 1);
+  site.save('index.html', HTML('new'));
+  for (const page of pages) await see(page, TEXT, 'new', 8000);
+});
+
+const withouts: [string, string][] = [
+  ['there is no SharedWorker', 'delete window.SharedWorker'],
+  [
+    'a SharedWorker is not allowed',
+    'window.SharedWorker = class { constructor() { throw new DOMException("no", "SecurityError") } }',
+  ],
+  [
+    'the worker never answers',
+    'window.SharedWorker = class { constructor() { this.port = new MessageChannel().port1 } }',
+  ],
+  [
+    'the worker cannot be loaded',
+    'window.SharedWorker = class extends SharedWorker { constructor() { super("/missing.js") } }',
+  ],
+];
+
+for (const [name, script] of withouts) {
+  test(`${name}: a page holds a stream of its own`, async () => {
+    await using site = await serve();
+    const page = await site.context.newPage();
+    await page.evaluateOnNewDocument(script);
+    await page.goto(site.server.url);
+    await streams(site.server, 1);
+    site.save('a.css', CSS(2));
+    await see(page, WIDTH, '2px');
+    site.save('index.html', HTML('new'));
+    await see(page, TEXT, 'new');
+    await streams(site.server, 1);
+    await page.goto('about:blank');
+    await streams(site.server, 0, 2000);
+  });
+}
+
+test.after(async () => {
+  await browser.close();
+});
+test.run();

@@ -1,0 +1,39 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { isNews, parseBlock, type StreamEvent } from '../../client/stream.ts';
+
+const ids: [string, id: string, cursor: string, expected: boolean][] = [
+  ['the next event is', 'mi7c2k-42', 'mi7c2k-41', true],
+  ['the same event is not', 'mi7c2k-42', 'mi7c2k-42', false],
+  ['an earlier event is not', 'mi7c2k-9', 'mi7c2k-41', false],
+  ['an event of another boot is', 'mi7c2z-0', 'mi7c2k-41', true],
+  ['any event is, for a page that had none', 'mi7c2k-0', '', true],
+  ['numbers are compared as such', 'mi7c2k-100', 'mi7c2k-99', true],
+  ['a dash in the boot belongs to it', 'a-b-2', 'a-c-3', true],
+];
+
+for (const [name, id, cursor, expected] of ids) {
+  test(`isNews(): ${name}`, () => assert.is(isNews(id, cursor), expected));
+}
+
+const blocks: [string, string, StreamEvent | undefined][] = [
+  ['an event', 'event: css\nid: a-1\ndata: {}', { type: 'css', data: '{}', id: 'a-1' }],
+  ['an event without id', 'event: ping\ndata: {}', { type: 'ping', data: '{}', id: undefined }],
+  ['an event without type', 'data: x', { type: 'message', data: 'x', id: undefined }],
+  [
+    'several lines of data',
+    'data: a\ndata:b\ndata:  c',
+    { type: 'message', data: 'a\nb\n c', id: undefined },
+  ],
+  ['empty data', 'event: x\ndata:', { type: 'x', data: '', id: undefined }],
+  ['data with a colon', 'data: a: b', { type: 'message', data: 'a: b', id: undefined }],
+  ['a comment', ': keep alive', undefined],
+  ['a comment before an event', ': hi\ndata: x', { type: 'message', data: 'x', id: undefined }],
+  ['a reconnection time alone', 'retry: 500', undefined],
+];
+
+for (const [name, block, expected] of blocks) {
+  test(`parseBlock() of ${name}`, () => assert.equal(parseBlock(block), expected));
+}
+
+test.run();
