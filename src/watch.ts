@@ -80,6 +80,7 @@ export function watch(
   let stamp = fileClock();
   let events = 0;
   let closed = false;
+  let mistaken = false;
   const timers = new Set<NodeJS.Timeout>();
   const links = new Map<string, string>();
   const preferred = new Set<string>();
@@ -90,8 +91,18 @@ export function watch(
 
   function accepts(file: string): boolean {
     return roots.some((root) =>
-      root.base === root.path ? isWithin(root.path, file) && !root.ignores(file) : file === root.path,
+      root.base === root.path ? isWithin(root.path, file) && !isIgnored(root, file) : file === root.path,
     );
+  }
+
+  function isIgnored(root: Root, file: string): boolean {
+    try {
+      return root.ignores(file);
+    } catch (error) {
+      if (!mistaken) onWarning(`A function to ignore files fails with "${String(error)}" for "${file}"`);
+      mistaken = true;
+      return false;
+    }
   }
 
   function touch(file: string): void {
