@@ -3,8 +3,8 @@
 // All edits are decided before the first is made. Whatever is not sure to end where a reload would is left to a reload.
 
 /** What cannot be changed afterwards: it has had its effect when it was parsed. */
-const FIXED = /^(script|template|noscript|base|frameset)$|-/i;
-const FIXED_ATTRIBUTE = /^(on.*|nonce|integrity|is|http-equiv|charset)$/;
+const FIXED = 'script,template,noscript,base,frameset,[http-equiv]';
+const FIXED_ATTRIBUTE = /^(on.*|nonce|integrity|is|charset)$/;
 /** Elements that look at their attributes or children once, or lose what they show when one is set. */
 const LOADED_ONCE = /^(I?FRAME|OBJECT|EMBED|PARAM|CANVAS|VIDEO|AUDIO|SOURCE|TRACK)$/;
 const HARMLESS = /^(class|style|title|lang|dir|role|alt|aria-.*)$/;
@@ -219,7 +219,11 @@ function plan(old: Document, next: Document, doc: Document): (() => void)[] {
     live.set(node, found);
     moved.push(from);
     merge(from, node);
-    return (parent, before) => put(found, parent, before);
+    return (parent, before) => {
+      // Animations start again in what has no style yet.
+      if (isElement(parent)) parent.getClientRects();
+      put(found, parent, before);
+    };
   };
 
   const isMoved = (leaver: Element, node: Node) =>
@@ -297,7 +301,7 @@ function fixedIn(root: Document | Element): string[] {
     const parts = [...node.attributes]
       .filter(({ name }) => FIXED_ATTRIBUTE.test(name))
       .map(({ name, value }) => `${name}=${value}`);
-    return FIXED.test(node.localName) ? [...parts, node.outerHTML] : parts;
+    return node.localName.includes('-') || node.matches(FIXED) ? [...parts, node.outerHTML] : parts;
   });
 }
 
