@@ -241,7 +241,7 @@ function fontUse({ style }: CSSFontFaceRule): Pick<Use, 'load' | 'write'> {
   const value = (name: string) => style.getPropertyValue(name) || undefined;
   return {
     load: async (url) => {
-      const face = new FontFace(style.getPropertyValue('font-family').replace(/["']/g, ''), `url("${url}")`, {
+      const face = new FontFace(unquoted(style.getPropertyValue('font-family')), `url("${url}")`, {
         style: value('font-style'),
         weight: value('font-weight'),
         stretch: value('font-stretch'),
@@ -257,11 +257,15 @@ function fontUse({ style }: CSSFontFaceRule): Pick<Use, 'load' | 'write'> {
       style.cssText = text;
       const alike = [...document.fonts].filter((other) =>
         (['family', 'style', 'weight', 'stretch', 'unicodeRange'] as const).every(
-          (name) => other[name] === face[name],
+          (name) => unquoted(other[name]) === unquoted(face[name]),
         ),
       );
       await Promise.all(alike.map((other) => other.load()));
       document.fonts.delete(face);
     },
   };
+}
+
+function unquoted(text: string): string {
+  return text.replace(/["']/g, '');
 }
