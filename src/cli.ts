@@ -7,6 +7,8 @@ import { relative } from 'node:path';
 import { styleText } from 'node:util';
 import mri from 'mri';
 import type { LiveEvents } from './live.ts';
+import { closest } from './near.ts';
+import { printable } from './pages.ts';
 import { type LiveServer, type StartOptions, start } from './server.ts';
 
 interface Flag {
@@ -106,25 +108,9 @@ function parse(argv: readonly string[]): { given: Given; folders: readonly strin
 
 function refuseFlag(flag: string): never {
   const name = flag.replace(/^-+(no-)?/, '');
-  const [nearest] = FLAGS.map((known) => ({ known, far: distance(name, known.name) }))
-    .filter(({ far }) => far <= 3 && far < name.length)
-    .sort((a, b) => a.far - b.far);
-  const advice = nearest ? `Did you mean --${nearest.known.name}?` : 'live-sse --help lists all';
+  const [nearest] = closest(name, FLAGS);
+  const advice = nearest ? `Did you mean --${nearest.name}?` : 'live-sse --help lists all';
   throw new RangeError(`Unknown flag ${flag}: ${advice}`);
-}
-
-/** How many letters have to be put in, left out or changed to get from one word to the other (Levenshtein). */
-function distance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, i) => i);
-  for (const [i, letter] of [...from].entries()) {
-    const next = [i + 1];
-    for (let j = 0; j < to.length; j++) {
-      const change = (row[j] ?? 0) + (letter === to[j] ? 0 : 1);
-      next.push(Math.min(change, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row.at(-1) ?? 0;
 }
 
 /** The options of start() that the command line asks for. @throws {RangeError} if a value cannot be */
@@ -199,14 +185,6 @@ function pairs(
   return Object.fromEntries(split);
 }
 
-/** Text of requests and file names may hold what a terminal obeys: shown instead of sent. */
-function plain(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones that are to be found
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (character) => {
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
-}
-
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
@@ -222,7 +200,7 @@ function paint(style: 'dim' | 'bold' | 'cyan' | 'yellow', text: string): string 
 
 function greeting(server: LiveServer, host: StartOptions['host']): string {
   const folder = relative('.', server.root) || '.';
-  const lines = [`live-sse serves ${paint('bold', plain(folder))}`, '', `  ${paint('cyan', server.url)}`];
+  const lines = [`live-sse serves ${paint('bold', printable(folder))}`, '', `  ${paint('cyan', server.url)}`];
   const network = networkUrls(server, host);
   if (network.length > 0) {
     lines.push(
@@ -247,7 +225,7 @@ function networkUrls({ port }: LiveServer, host: StartOptions['host']): string[]
 function changeLine({ changes, event, ms, clients }: LiveEvents['change'], root: string): string {
   const files = [...new Set(changes.map(({ file }) => relative(root, file)))];
   const names =
-    files.slice(0, 3).map(plain).join(', ') + (files.length > 3 ? ` and ${files.length - 3} more` : '');
+    files.slice(0, 3).map(printable).join(', ') + (files.length > 3 ? ` and ${files.length - 3} more` : '');
   const time = new Date().toTimeString().slice(0, 8);
   const sent = (event?.type ?? 'nothing').padEnd(7);
   const effect = `${clients} ${clients === 1 ? 'browser' : 'browsers'}, ${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
@@ -260,7 +238,7 @@ function sayOnce(): (line: string) => void {
   return (line) => {
     if (said.has(line) || said.size > 1000) return;
     said.add(line);
-    warn(paint('yellow', plain(line)));
+    warn(paint('yellow', printable(line)));
   };
 }
 
@@ -283,7 +261,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const notice = sayOnce();
   const server = await start(options);
   server.on('notice', notice);
-  server.on('error', (error) => warn(plain(describe(error))));
+  server.on('error', (error) => warn(printable(describe(error))));
   endOnSignals(server);
   say(given.quiet ? server.url : greeting(server, options.host));
   if (!given.quiet) server.on('change', (change) => say(changeLine(change, server.root)));
@@ -299,6 +277,6 @@ process.stdout.on('error', () => {});
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   const usage = error instanceof TypeError || error instanceof RangeError;
-  warn(plain(error instanceof Error ? error.message : String(error)));
+  warn(printable(error instanceof Error ? error.message : String(error)));
   process.exitCode = usage ? 2 : 1;
 });

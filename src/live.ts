@@ -85,17 +85,23 @@ export interface Live extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** An HTML, XHTML or SVG document about to be sent. */
+export interface Document {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly body: Buffer;
+  /** Its Content-Type. */
+  readonly type: string;
+  /** URL path of its file. */
+  readonly path: string;
+  readonly status: 200 | 404;
+}
+
 /** What start() needs besides the controls, to serve files. */
 export interface Wiring {
   readonly controls: Live;
   /** The document with the client script in it, marked with the file it was made of. */
-  document(doc: {
-    req: IncomingMessage;
-    res: ServerResponse;
-    body: Buffer;
-    type: string;
-    path: string;
-  }): Buffer;
+  document(doc: Document): Buffer;
   /** Resolves when no save of the file is under way; bounded. */
   settled(file: string): Promise<void>;
   /** A page uses this file. */
@@ -204,9 +210,11 @@ export function wire(options: WiringOptions): Wiring {
 
   return {
     controls,
-    document: ({ req, res, body, type, path }) => {
+    document: ({ req, res, body, type, path, status }) => {
       const { nonce } = readPolicy(res.getHeader('content-security-policy'), req.headers.host);
-      return injectHtml(body, type, stamp(req, path), { document: isDocumentRequest(req), nonce });
+      // A page that stands in for what is missing is made of no file: what appears may have another name (/x, /x.html).
+      const file = status === 404 ? undefined : path;
+      return injectHtml(body, type, stamp(req, file), { document: isDocumentRequest(req), nonce });
     },
     settled: watcher.settled,
     prefer: watcher.prefer,

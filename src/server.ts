@@ -1,16 +1,10 @@
 // start(): a folder and a port become a running server. What can fail comes first and leaves nothing behind.
 
 import { stat } from 'node:fs/promises';
-import {
-  createServer,
-  type RequestListener,
-  type Server,
-  validateHeaderName,
-  validateHeaderValue,
-} from 'node:http';
-import { isIP, type Socket } from 'node:net';
+import { type RequestListener, type Server, validateHeaderName, validateHeaderValue } from 'node:http';
 import { resolve, sep } from 'node:path';
 import { toPath } from './events.ts';
+import { type Listening, listen, shutDown } from './listen.ts';
 import { type Handler, type Live, type LiveOptions, type Wiring, watchedPaths, wire } from './live.ts';
 import { serveFiles } from './static.ts';
 
@@ -48,18 +42,7 @@ export interface LiveServer extends Live {
   readonly server: Server;
 }
 
-interface Listening {
-  readonly servers: readonly [Server, ...Server[]];
-  readonly host: string;
-  readonly port: number;
-}
-
 type Mounts = Readonly<Record<string, string>>;
-
-const FIRST_PORT = 8080;
-const LAST_PORT = FIRST_PORT + 99;
-/** Milliseconds that answers under way are given when the server closes. */
-const PATIENCE = 300;
 
 /**
  * Serves a folder and shows each change of it in the browser at once. Resolves when every later change is sure to be
@@ -76,7 +59,11 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
   const conditional = (options.middleware ?? []).length === 0;
   const wiring = wire({ ...options, watched, conditional, locate: (file) => locate(file, root, mounts) });
   try {
-    const listening = await listen(handler(root, mounts, options, wiring), options);
+    const listening = await listen(
+      handler(root, mounts, options, wiring),
+      options.host ?? 'localhost',
+      options.port,
+    );
     return await run(root, listening, options, wiring);
   } catch (error) {
     await wiring.controls.close();
@@ -158,6 +145,7 @@ function handler(root: string, mounts: Mounts, options: StartOptions, wiring: Wi
     onServe: wiring.prefer,
     onNotice: wiring.tell,
     document: wiring.document,
+    ...(options.path === undefined ? {} : { reserved: options.path }),
   });
   const own: Handler = (_req, res, next) => {
     for (const [name, value] of Object.entries(headers)) res.setHeader(name, value);
@@ -182,105 +170,6 @@ function handler(root: string, mounts: Mounts, options: StartOptions, wiring: Wi
     };
     void step(0);
   };
-}
-
-async function listen(
-  handle: RequestListener,
-  { host = 'localhost', port }: StartOptions,
-): Promise<Listening> {
-  const last = port ?? LAST_PORT;
-  for (let candidate = port ?? FIRST_PORT; ; candidate++) {
-    try {
-      return await listenOn(handle, host, candidate);
-    } catch (error) {
-      const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
-      if (!taken || candidate >= last) throw explain(error as NodeJS.ErrnoException, host, port);
-    }
-  }
-}
-
-/** Listens on one port of each address that the host stands for, or on none. */
-async function listenOn(handle: RequestListener, host: string | true, port: number): Promise<Listening> {
-  const servers: Server[] = [];
-  try {
-    if (host !== 'localhost') {
-      const server = await listenAt(handle, host === true ? undefined : host, port);
-      return { servers: [server], host: nameOf(host), port: portOf(server) };
-    }
-    const first = await listenAt(handle, '127.0.0.1', port);
-    servers.push(first);
-    const second = await listenAt(handle, '::1', portOf(first)).catch(withoutIPv6);
-    if (second) servers.push(second);
-    return { servers: [first, ...servers.slice(1)], host, port: portOf(first) };
-  } catch (error) {
-    for (const server of servers) server.close();
-    throw error;
-  }
-}
-
-function withoutIPv6(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'EADDRNOTAVAIL' && error.code !== 'EAFNOSUPPORT') throw error;
-}
-
-function listenAt(handle: RequestListener, address: string | undefined, port: number): Promise<Server> {
-  // Half a request must not hold a connection for ever; answers may take as long as they like.
-  const server = createServer(
-    { headersTimeout: 20_000, requestTimeout: 60_000, connectionsCheckingInterval: 5_000 },
-    handle,
-  );
-  server.on('clientError', refuseMalformed);
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen({ port, host: address, exclusive: true }, () => {
-      server.off('error', reject);
-      resolve(server);
-    });
-  });
-}
-
-function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
-  const statuses: Record<string, string> = {
-    HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
-    ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
-  };
-  if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy();
-  const status = (error.code && statuses[error.code]) ?? '400 Bad Request';
-  const headers =
-    'Connection: close\r\nContent-Length: 0\r\nX-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin';
-  socket.end(`HTTP/1.1 ${status}\r\n${headers}\r\n\r\n`);
-}
-
-function portOf(server: Server): number {
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('The server listens on no port');
-  return address.port;
-}
-
-/** The host of the URL under which this machine reaches the server. */
-function nameOf(host: string | true): string {
-  if (host === true || host === '0.0.0.0' || host === '::') return 'localhost';
-  return isIP(host) === 6 ? `[${host}]` : host;
-}
-
-function explain(cause: NodeJS.ErrnoException, host: string | true, port: number | undefined): Error {
-  const name = nameOf(host);
-  if (cause.code === 'EADDRINUSE' && port === undefined) {
-    return new Error(
-      `Cannot listen on ${name}: the ports from ${FIRST_PORT} to ${LAST_PORT} are all taken. Name a free one`,
-      { cause },
-    );
-  }
-  const reasons: Record<string, string> = {
-    EADDRINUSE: 'another program does already. Stop it, or leave the port out to get a free one',
-    EACCES: 'the system does not allow it. Choose a port from 1024 up',
-    EADDRNOTAVAIL:
-      'this machine does not have that address. Leave the host out for this machine alone, or give one of its own',
-    ENOTFOUND:
-      'no such host is known. Leave the host out for this machine alone, or give one of its addresses',
-    EAI_AGAIN: 'the name cannot be looked up now. Give an address of this machine',
-  };
-  const reason = reasons[cause.code ?? ''] ?? `the system refuses it (${cause.code ?? cause.message})`;
-  return new Error(`Cannot listen on ${name}:${port ?? FIRST_PORT}: ${reason}`, { cause });
 }
 
 async function run(
@@ -309,7 +198,7 @@ async function run(
     send: controls.send,
     on: controls.on,
     close: () => {
-      closing ??= shutDown(servers, controls);
+      closing ??= shutDown(servers, controls.close);
       return closing;
     },
     [Symbol.asyncDispose]: () => server.close(),
@@ -323,18 +212,6 @@ async function run(
   if (options.open)
     await openBrowser(new URL(options.open === true ? '' : options.open, server.url).href, wiring);
   return server;
-}
-
-/** Stops accepting, ends the streams, gives answers under way a moment, then cuts what is left. */
-async function shutDown(servers: readonly Server[], controls: Live): Promise<void> {
-  const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)));
-  await controls.close();
-  for (const server of servers) server.closeIdleConnections();
-  const timer = setTimeout(() => {
-    for (const server of servers) server.closeAllConnections();
-  }, PATIENCE);
-  await Promise.all(closed);
-  clearTimeout(timer);
 }
 
 async function openBrowser(url: string, wiring: Wiring): Promise<void> {
