@@ -467,7 +467,7 @@ test('a page with a stale stamp is reloaded once', async () => {
   page.on('request', (request) => {
     if (!request.isNavigationRequest()) return void request.continue();
     const body =
-      '<!doctype html><script async src="/__events/client.js" data-id="old-7" data-file="/index.html"></script>';
+      '<!doctype html><script async src="/__events/client.js" data-id="1-7" data-file="/index.html"></script>';
     return void request.respond({ contentType: 'text/html', body });
   });
   let loads = 0;
