@@ -19,8 +19,7 @@ export type Word = { readonly join: string } | 'ping' | 'leave' | 'wake';
 
 /** Milliseconds of silence after which a connection is taken for dead. The server sends something every 10 s. */
 const SILENCE = 25_000;
-/** Milliseconds until the next try: after a stream that ended, or a server that was not there; after any other answer. */
-const RETRY = 500;
+/** Milliseconds until the next try after an answer that was no stream. */
 const REFUSED = 1000;
 /** Milliseconds between two words to the worker, and how many may stay unanswered before the page helps itself. */
 const BEAT = 400;
@@ -47,24 +46,12 @@ export function splitId(id: string): readonly [boot: string, n: number] {
   return [id.slice(0, dash), Number(id.slice(dash + 1))];
 }
 
-/** The event in one block of an event stream; `undefined` for a comment. HTML Standard, 9.2.6. */
-export function parseBlock(block: string): StreamEvent | undefined {
-  const fields: Record<string, string> = {};
-  for (const line of block.split('\n')) {
-    const [, name = '', value = ''] = /^(\w+): ?(.*)/.exec(line) ?? [];
-    fields[name] = name === 'data' && 'data' in fields ? `${fields.data}\n${value}` : value;
-  }
-  const { event = 'message', data, id } = fields;
-  return data === undefined ? undefined : { type: event, data, id };
-}
-
 /**
- * Keeps a stream open until it is closed, whatever becomes of the server. Not an EventSource: that hears only types it
- * was told beforehand, and users choose their own; in Firefox it gives up for good on some answers; and it does not
- * notice a connection that fell silent.
+ * Keeps an event stream open until it is closed, whatever becomes of the server. `cursor` gives the id from which on
+ * events are wanted.
  */
 export function openStream(url: string, cursor: () => string, onEvent: (event: StreamEvent) => void): Stream {
-  let connection: AbortController | undefined;
+  let source: EventSource | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let heard = 0;
 
@@ -72,50 +59,49 @@ export function openStream(url: string, cursor: () => string, onEvent: (event: S
     clearTimeout(timer);
     timer = setTimeout(connect, ms);
   };
+  // A connection that is cut without a word shows as silence only: the server sends something every 10 s.
   const hear = () => {
     heard = Date.now();
     connectIn(SILENCE);
   };
-  const connect = async () => {
-    connection?.abort();
-    const own = new AbortController();
-    connection = own;
+  const connect = () => {
+    source?.close();
+    const own = new EventSource(`${url}?lastEventId=${encodeURIComponent(cursor())}`);
+    source = own;
     hear();
-    let pause = RETRY;
-    try {
-      const { signal } = own;
-      const response = await fetch(`${url}?lastEventId=${cursor()}`, { cache: 'no-store', signal });
-      const reader = response.ok && response.body?.getReader();
-      if (!reader) pause = REFUSED;
-      const decoder = new TextDecoder();
-      let rest = '';
-      while (reader) {
-        const { done, value } = await reader.read();
-        if (done || connection !== own) break;
-        hear();
-        const blocks = (rest + decoder.decode(value, { stream: true })).split('\n\n');
-        rest = blocks.pop() ?? '';
-        for (const block of blocks) {
-          const event = parseBlock(block);
-          if (event) onEvent(event);
-        }
-      }
-    } catch {} // refused or cut: the next try is below
-    if (connection !== own) return;
-    connection = undefined;
-    connectIn(pause);
+    const receive = ({ type, data, lastEventId }: MessageEvent<string>) => {
+      if (source !== own) return;
+      hear();
+      // The user's own types: the server names each before its first event.
+      if (type === 'hello') listen(JSON.parse(data).types);
+      // Those without an id of their own come with the one before.
+      const id = /^(ping|failure)$/.test(type) ? '' : lastEventId;
+      onEvent(id ? { type, data, id } : { type, data });
+    };
+    const listen = (types: readonly string[]) => {
+      for (const type of types) own.addEventListener(type, receive); // a second time does nothing
+    };
+    listen(['hello', 'css', 'reload', 'failure', 'ping', 'message']);
+    own.onopen = hear;
+    own.onerror = () => {
+      // Given up for good: after an answer that was no stream, and in Firefox after some of its own kinds of failure.
+      if (source !== own || own.readyState !== EventSource.CLOSED) return;
+      source = undefined;
+      connectIn(REFUSED);
+    };
   };
 
-  void connect();
+  connect();
   return {
     wake: () => {
       // Waiting for the next try, or asleep for so long that the connection may be dead.
-      if (!connection || Date.now() - heard > SILENCE / 2) void connect();
+      const isOpen = source?.readyState === EventSource.OPEN;
+      if (!isOpen || Date.now() - heard > SILENCE / 2) connect();
     },
     close: () => {
       clearTimeout(timer);
-      connection?.abort();
-      connection = undefined;
+      source?.close();
+      source = undefined;
     },
   };
 }

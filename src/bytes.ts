@@ -105,7 +105,9 @@ async function read(file: string, startSize = 0): Promise<Reading | undefined> {
     const stats = await handle.stat();
     if (!stats.isFile()) return undefined;
     if (stats.size > LARGE) {
-      const digest = `${stats.size} ${stats.mtimeMs} ${stats.ino}`;
+      // Another write can get the same time, until the clock of files has moved on.
+      const moment = Date.now() - stats.mtimeMs < 100 ? performance.now() : '';
+      const digest = `${stats.size} ${stats.mtimeMs} ${stats.ino} ${moment}`;
       return { digest, size: stats.size, ctime: stats.ctimeMs };
     }
     return { ...(await digest(handle, stats.size, startSize)), ctime: stats.ctimeMs };

@@ -104,10 +104,9 @@ function columnOf(location: unknown): number | undefined {
 
 /** The frames of a stack that are not the inside of Node or of a package. */
 function framesOf(error: unknown): string[] {
-  const lines = (text(error, 'stack') ?? '').split('\n');
-  return lines.filter(
-    (line) => /^\s+at /.test(line) && !/node:|[\\/]node_modules[\\/]|<anonymous>/.test(line),
-  );
+  const frames = (text(error, 'stack') ?? '').split('\n').filter((line) => /^\s+at /.test(line));
+  const own = frames.filter((line) => !/node:|[\\/]node_modules[\\/]|<anonymous>/.test(line));
+  return own.map((line) => line.trim());
 }
 
 function placeInStack(frames: readonly string[], cwd: string): Place {

@@ -1,15 +1,15 @@
 // live(): middleware and controls. Wires the parts: a change on the disk becomes an event, the event goes down the
 // stream, and every HTML document that passes by carries the script that listens. Knows no port and serves no file.
 
-import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { resolve } from 'node:path';
-import type { TLSSocket } from 'node:tls';
-import { type Change, classify, type PageEvent, RESERVED_TYPES } from './events.ts';
-import { type Asking, type Cors, mayListen, refuseHost, sharingHeaders } from './guard.ts';
+import { type Change, classify, type PageEvent } from './events.ts';
+import { toFailure } from './failure.ts';
+import type { Cors } from './guard.ts';
 import { injectHtml, injectResponse, isDocumentRequest, readPolicy, type Stamp } from './inject.ts';
-import { type Client, createChannel } from './sse.ts';
+import { createProtocol } from './protocol.ts';
+import { createRoutes, relativeTo } from './routes.ts';
 import { type Matcher, watch } from './watch.ts';
 
 /** A request handler as connect, Express, Polka and node:http know it. */
@@ -70,6 +70,11 @@ export interface Live extends AsyncDisposable {
   /** Makes the pages that use this stylesheet fetch it again. @default every stylesheet */
   css(path?: string): void;
   /**
+   * Shows an error over every page, those opened later too, until the next `reload()`, `css()` or change: an Error, the
+   * failure of esbuild or Rollup, or text.
+   */
+  error(error: unknown): void;
+  /**
    * Sends an event of your own: text as it is, anything else as JSON.
    * @throws {RangeError} if the type is one of live-sse's own, or has other characters than letters, digits, `:`, `_`, `-`
    */
@@ -108,10 +113,6 @@ interface WiringOptions extends LiveOptions {
   readonly conditional: boolean;
 }
 
-/** Of the events on the wire. */
-const PROTOCOL = 1;
-const CLIENT_FOLDER = new URL('../dist/client/', import.meta.url);
-
 /**
  * Live reload for a server of your own: mount `middleware` ahead of whatever sends the HTML.
  * @throws {TypeError | RangeError} if an option is not what it should be
@@ -130,132 +131,70 @@ export function watchedPaths(watched: LiveOptions['watch'] = false): string[] {
 export function wire(options: WiringOptions): Wiring {
   const { allowedHosts = [], cors = false, path: base = '/__events', locate, conditional } = options;
   checkOptions(options);
-  const boot = Date.now().toString(36);
-  const channel = createChannel({ boot, retry: 500 });
-  const listeners = new Map<keyof LiveEvents, Set<(event: never) => void>>();
-  const clients = new Set<Client>();
-  /** Types of the user's own events. */
-  const types = new Set<string>();
+  const news = createNews();
+  const stream = createProtocol();
   const madeAt = new WeakMap<IncomingMessage, string>();
-  const reloads = countReloads();
+  const loops = countReloads();
   let closing: Promise<void> | undefined;
-
-  const emit = <Type extends keyof LiveEvents>(type: Type, event: LiveEvents[Type]) => {
-    const all = listeners.get(type) ?? [];
-    for (const listener of all) (listener as (event: LiveEvents[Type]) => void)(event);
-  };
-  // What is noticed while the server starts is kept for the first who listens.
-  const untold: string[] = [];
-  const notice = (line: string) => {
-    if (listeners.has('notice')) emit('notice', line);
-    else if (untold.length < 100) untold.push(line);
-  };
-
-  const publish = (event: PageEvent) => channel.send(event.type, { paths: event.paths });
 
   const decide = (changes: readonly Change[]) => {
     try {
       return (options.classify ?? classify)(changes);
-    } catch (error) {
-      emit(
-        'error',
-        new Error('The function given as classify has failed: the pages reload', { cause: error }),
-      );
+    } catch (cause) {
+      news.tell(new Error('The function given as classify has failed: the pages reload', { cause }));
       return classify(changes);
     }
   };
 
-  const watcher = watch(
-    options.watched,
-    (batch, since) => {
-      const changes = batch.flatMap((change) => locateChange(change, locate(change.file)));
-      const event = decide(changes);
-      if (event) publish(event);
-      emit('change', { changes, event, ms: performance.now() - since, clients: channel.clients });
-      for (const path of event?.type === 'reload' ? reloads(event.paths) : []) notice(loopWarning(path));
-    },
-    { ignore: [options.ignore ?? []].flat(), poll: options.poll ?? false, onWarning: notice },
-  );
+  const publish = (batch: readonly Change[], since: number) => {
+    const changes = batch.flatMap((change) => locateChange(change, locate(change.file)));
+    const event = decide(changes);
+    if (event) stream.publish(event);
+    news.emit('change', { changes, event, ms: performance.now() - since, clients: stream.clients });
+    for (const path of event?.type === 'reload' ? loops(event.paths) : []) news.tell(loopWarning(path));
+  };
 
-  channel.on('connect', (client) => {
-    clients.add(client);
-    greet(client);
-    emit('connect', { clients: channel.clients });
-  });
-  channel.on('disconnect', (client) => {
-    clients.delete(client);
-    emit('disconnect', { clients: channel.clients });
+  const watcher = watch(options.watched, publish, {
+    ignore: [options.ignore ?? []].flat(),
+    poll: options.poll ?? false,
+    onWarning: news.tell,
   });
 
-  // An EventSource hears only the types it listens for, so it is told which there are before the first of each comes.
-  const hello = () => ({ boot, version: PROTOCOL, types: [...types] });
+  for (const event of ['connect', 'disconnect'] as const) {
+    stream.on(event, () => news.emit(event, { clients: stream.clients }));
+  }
 
-  const greet = (client: Client) => {
-    const { missed } = client;
-    client.send('hello', hello(), missed === 'nothing' ? { id: channel.lastId } : {});
-    // What it missed cannot be known: one reload, and its page is sure to be right.
-    if (missed === 'unknown') client.send('reload', { paths: [] }, { id: channel.lastId });
-  };
-
-  const announce = (type: string) => {
-    types.add(type);
-    for (const client of clients) client.send('hello', hello());
-  };
-
-  const middleware: Handler = (req, res, next) => {
-    const asking = toAsking(req);
-    for (const [name, value] of Object.entries(sharingHeaders(req.headers, cors))) res.setHeader(name, value);
-    const refusal = refuseHost(asking, allowedHosts);
-    if (refusal) {
-      if (refusal.notice) notice(refusal.notice);
-      return answer(res, refusal.status, refusal.body);
-    }
-    const route = routeOf(req, base);
-    if (route === '')
-      return mayListen(asking, cors)
-        ? channel.connect(req, res)
-        : answer(res, 403, 'Forbidden: the event stream is for pages of this server\n');
-    if (route !== undefined) return sendClient(req, res, route);
-    // Before anything of the page is read: what changes from now on is sent again when its stream opens.
-    madeAt.set(req, channel.lastId);
-    injectResponse(req, res, () => stamp(req), { onNotice: notice, conditional });
-    return next();
-  };
+  const routes = createRoutes({ base, allowedHosts, cors, onNotice: news.tell, connect: stream.connect });
 
   const stamp = (req: IncomingMessage, file?: string): Stamp => ({
     src: relativeTo(req, `${base}/client.js`),
-    id: madeAt.get(req) ?? channel.lastId,
+    id: madeAt.get(req) ?? stream.lastId,
     ...(file === undefined ? {} : { file }),
   });
 
+  const middleware: Handler = (req, res, next) => {
+    if (routes(req, res)) return;
+    // Before anything of the page is read: what changes from now on is sent again when its stream opens.
+    madeAt.set(req, stream.lastId);
+    injectResponse(req, res, () => stamp(req), { onNotice: news.tell, conditional });
+    return next();
+  };
+
   const close = async () => {
-    channel.close();
-    await watcher.close();
+    await Promise.all([stream.close(), watcher.close()]);
   };
 
   const controls: Live = {
     middleware,
     ready: watcher.ready,
     get clients() {
-      return channel.clients;
+      return stream.clients;
     },
-    reload: (paths = []) => void publish({ type: 'reload', paths: checkPaths([paths].flat()) }),
-    css: (path) => void publish({ type: 'css', paths: checkPaths(path === undefined ? [] : [path]) }),
-    send: (type, data = null) => {
-      if ((RESERVED_TYPES as readonly string[]).includes(type)) {
-        throw new RangeError(
-          `Cannot send an event of type "${type}": that type is live-sse's own. Choose another name`,
-        );
-      }
-      if (!types.has(type)) announce(type);
-      channel.send(type, data);
-    },
-    on: (type, listener) => {
-      const set = listeners.get(type) ?? new Set();
-      listeners.set(type, set.add(listener));
-      if (type === 'notice') for (const line of untold.splice(0)) notice(line);
-      return () => void set.delete(listener);
-    },
+    reload: (paths = []) => stream.publish({ type: 'reload', paths: checkPaths([paths].flat()) }),
+    css: (path) => stream.publish({ type: 'css', paths: checkPaths(path === undefined ? [] : [path]) }),
+    error: (error) => stream.fail(toFailure(error)),
+    send: (type, data = null) => stream.send(type, data),
+    on: news.on,
     close: () => {
       closing ??= close();
       return closing;
@@ -271,7 +210,36 @@ export function wire(options: WiringOptions): Wiring {
     },
     settled: watcher.settled,
     prefer: watcher.prefer,
-    tell: (news) => (typeof news === 'string' ? notice(news) : emit('error', news)),
+    tell: news.tell,
+  };
+}
+
+interface News {
+  emit<Type extends keyof LiveEvents>(type: Type, event: LiveEvents[Type]): void;
+  /** A line for the developer, or an error. Lines that nobody hears yet are kept for the first who listens. */
+  tell(news: string | Error): void;
+  on: Live['on'];
+}
+
+function createNews(): News {
+  const emitter = new EventEmitter().setMaxListeners(0);
+  const untold: string[] = [];
+  const emit: News['emit'] = (type, event) => {
+    // An EventEmitter throws an 'error' that nobody listens to.
+    if (emitter.listenerCount(type) > 0) emitter.emit(type, event);
+  };
+  return {
+    emit,
+    tell(news) {
+      if (news instanceof Error) emit('error', news);
+      else if (emitter.listenerCount('notice') > 0) emit('notice', news);
+      else if (untold.length < 100) untold.push(news);
+    },
+    on(type, listener) {
+      emitter.on(type, listener);
+      if (type === 'notice') for (const line of untold.splice(0)) emitter.emit('notice', line);
+      return () => emitter.off(type, listener);
+    },
   };
 }
 
@@ -314,73 +282,6 @@ function checkPaths(paths: readonly string[]): readonly string[] {
       throw new RangeError(`Cannot reload "${path}": give its URL path, like "/${path}"`);
   }
   return paths;
-}
-
-function toAsking(req: IncomingMessage): Asking {
-  const { headers, rawHeaders, socket } = req;
-  return {
-    headers,
-    rawHeaders,
-    secure: (socket as Partial<TLSSocket>).encrypted === true,
-    fromLoopback: /^(::ffff:)?127\.|^::1$/.test(socket.remoteAddress ?? ''),
-  };
-}
-
-/** What follows `base` in the decoded path of a request for one of our own routes; `undefined` for all others. */
-function routeOf(req: IncomingMessage, base: string): string | undefined {
-  const [target = ''] = (req.url ?? '').split(/[?#]/, 1);
-  try {
-    const path = decodeURIComponent(target);
-    if (path === base) return '';
-    return path.startsWith(`${base}/`) ? path.slice(base.length) : undefined;
-  } catch {
-    return undefined; // malformed: whatever comes next answers 400
-  }
-}
-
-/** The path as seen from the requested URL, so that a proxy in front may serve us below a prefix. */
-function relativeTo(req: IncomingMessage, path: string): string {
-  const { originalUrl = req.url ?? '/' } = req as IncomingMessage & { originalUrl?: string };
-  const [target = '/'] = originalUrl.split(/[?#]/, 1);
-  const depth = target.split('/').length - 2;
-  return (depth > 0 ? '../'.repeat(depth) : './') + path.slice(1);
-}
-
-function answer(
-  res: ServerResponse,
-  status: number,
-  body: string,
-  headers: Record<string, string> = {},
-): void {
-  res.writeHead(status, {
-    'Content-Type': 'text/plain; charset=utf-8',
-    'Content-Length': Buffer.byteLength(body),
-    'Cache-Control': 'no-store',
-    ...headers,
-  });
-  res.end(body);
-}
-
-/** A script of the client, by its name below the stream's path. */
-async function sendClient(req: IncomingMessage, res: ServerResponse, route: string): Promise<void> {
-  const [, name] = /^\/([a-z]+)\.js$/.exec(route) ?? [];
-  if (name === undefined) return answer(res, 404, 'Not Found\n');
-  if (req.method !== 'GET' && req.method !== 'HEAD') {
-    return answer(res, 405, 'Method Not Allowed\n', { Allow: 'GET, HEAD' });
-  }
-  try {
-    const script = await readFile(new URL(`${name === 'client' ? 'index' : name}.js`, CLIENT_FOLDER));
-    const etag = `"${createHash('sha1').update(script).digest('base64url')}"`;
-    const headers = {
-      'Content-Type': 'text/javascript; charset=utf-8',
-      'Cache-Control': 'no-cache',
-      ETag: etag,
-    };
-    if (req.headers['if-none-match'] === etag) return void res.writeHead(304, headers).end();
-    res.writeHead(200, { ...headers, 'Content-Length': script.length }).end(script);
-  } catch {
-    answer(res, 404, 'Not Found\n'); // no such part of the client
-  }
 }
 
 /** Counts reloads per path; gives those that came more often than a person saves: a file that pages write by loading. */

@@ -195,7 +195,7 @@ function exitOf(child: ChildProcess): Promise<Exit> {
 }
 
 function failureOf(command: string, exit: Exit, run: { cwd: string; output: string }): Failure {
-  const output = withoutFolders(run.output, run.cwd).trimEnd();
+  const output = withoutFolders(run.output, run.cwd).replace(/^\s*\n|\s+$/g, '');
   const message = withoutFolders(reason(command, exit, run), run.cwd);
   return output ? { message, command, output } : { message, command };
 }

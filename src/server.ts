@@ -305,6 +305,7 @@ async function run(
     },
     reload: controls.reload,
     css: controls.css,
+    error: controls.error,
     send: controls.send,
     on: controls.on,
     close: () => {

@@ -332,7 +332,8 @@ function toText(data: unknown): string {
   return json;
 }
 
-function checkType(type: string): string {
+/** Checks what is to be an event's type, and gives it. @throws {RangeError} as `send()` says */
+export function checkType(type: string): string {
   if (!/^[A-Za-z0-9:_-]+$/.test(type)) {
     throw new RangeError(
       `Cannot send the event type ${JSON.stringify(type)}: use letters A-Z and a-z, digits, ":", "_" and "-"`,

@@ -1,19 +1,22 @@
 // The disk → batches of settled changes. Folders are watched, never files: one watch a folder. What an event means is
 // found out by looking at the disk, so that it may come late, twice or without a name, and still not mislead.
 //
-// Its parts: tree.ts (which folders), settle.ts (when to look, what belongs together), bytes.ts (did anything change?),
-// ignore.ts (what never counts), mounts.ts (where the system is silent). chokidar is imported here only.
+// Its parts: tree.ts (which folders), settle.ts (when to look, what is told together), look.ts (what an entry has become),
+// bytes.ts (did any change?), links.ts (other names), survey.ts (what nobody was watching), ignore.ts (what never counts),
+// mounts.ts (where the system is silent). chokidar is imported here only.
 
-import { lstatSync, mkdtempSync, readFileSync, rmdirSync, type Stats, watch as watchFolder } from 'node:fs';
-import { lstat, readdir, readlink, realpath, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { basename, dirname, join, relative, resolve, sep } from 'node:path';
+import { readFileSync, type Stats, watch as watchFolder } from 'node:fs';
+import { readdir, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import chokidar, { type ChokidarOptions } from 'chokidar';
 import { createBytes, drained } from './bytes.ts';
 import type { Change } from './events.ts';
 import { createIgnore, type Matcher } from './ignore.ts';
+import { createLinks, isWithin } from './links.ts';
+import { createLook } from './look.ts';
 import { silentMount } from './mounts.ts';
-import { createSettle, type Look, type Save } from './settle.ts';
+import { createSettle } from './settle.ts';
+import { fileClock, isSince, statOf, survey } from './survey.ts';
 import { createTree, type Hold, idOf } from './tree.ts';
 
 export type { Matcher } from './ignore.ts';
@@ -38,12 +41,6 @@ export interface Watcher {
   close(): Promise<void>;
 }
 
-/** How long (ms) a deleted file is waited for: many editors save by deleting. */
-const GONE = 60;
-/** How long an empty file is waited for: saving begins with emptying. */
-const EMPTY = 500;
-/** How long a file that is longer than a moment ago is left alone before the next look. */
-const GROWING = 150;
 /** How often the watched folders themselves are looked for: nothing tells of a parent that moved. */
 const PATROL = 250;
 /** What is polled because it cannot be watched is looked at this often. */
@@ -80,18 +77,30 @@ export function watch(
   let stamp = fileClock();
   let events = 0;
   let closed = false;
+  let mistaken = false;
   const timers = new Set<NodeJS.Timeout>();
-  const links = new Map<string, string>();
+  const links = createLinks(roots.map(({ path }) => path));
   const preferred = new Set<string>();
+  const unreadable = new Set<string>();
   const holder = createHolder({ poll, accepts, onWarning });
   const bytes = createBytes();
-  const settle = createSettle(look, tell);
   const tree = createTree({ hold: holder.hold, accepts, touch, onRenewed, onLink, onError });
+  const settle = createSettle(createLook({ tree, bytes, links, onLooked }), tell);
 
   function accepts(file: string): boolean {
     return roots.some((root) =>
-      root.base === root.path ? isWithin(root.path, file) && !root.ignores(file) : file === root.path,
+      root.base === root.path ? isWithin(root.path, file) && !isIgnored(root, file) : file === root.path,
     );
+  }
+
+  function isIgnored(root: Root, file: string): boolean {
+    try {
+      return root.ignores(file);
+    } catch (error) {
+      if (!mistaken) onWarning(`A function to ignore files fails with "${String(error)}" for "${file}"`);
+      mistaken = true;
+      return false;
+    }
   }
 
   function touch(file: string): void {
@@ -108,124 +117,29 @@ export function watch(
   function tell(changes: readonly Change[], since: number): void {
     const from = stamp;
     stamp = Date.now() - 100; // early enough for any clock
-    if (events > MANY_EVENTS) void tree.relist().then(() => survey(from));
+    if (events > MANY_EVENTS) void tree.relist().then(() => catchUp(from));
     events = 0;
     onBatch(changes, since);
   }
 
-  // --- What an entry has become ---
-
-  async function look(file: string, save: Save): Promise<Look> {
-    const entry = await lstat(file).catch(() => undefined);
-    if (closed) return [];
-    if (entry?.isDirectory()) return becameFolder(file, entry);
-    tree.drop(file);
-    if (entry?.isSymbolicLink()) return becameLink(file, save);
-    links.delete(file);
-    return entry?.isFile() ? becameFile(file, entry, save) : isGone(file, save);
-  }
-
-  async function becameFolder(dir: string, stats: Stats): Promise<Look> {
-    const changes = tree.has(dir) ? unlinked(dir) : [];
-    links.delete(dir);
-    if (tree.id(dir) === idOf(stats)) return changes;
-    tree.drop(dir);
-    await tree.walk([dir], true);
-    return changes;
-  }
-
-  async function becameLink(file: string, save: Save): Promise<Look> {
-    const before = links.get(file);
-    await onLink(file);
-    const target = await stat(file).catch(() => undefined);
-    if (target?.isFile()) return becameFile(file, target, save);
-    if (!target?.isDirectory()) return isGone(file, save);
-    const now = links.get(file);
-    const existed = tree.has(file);
-    tree.put(file, true);
-    if (existed && before === now) return [];
-    return [changed(file, existed), ...throughLink(file, before, now)];
-  }
-
-  /** Every file that has another content since the link to its folder leads elsewhere. */
-  function throughLink(link: string, before: string | undefined, now: string | undefined): Change[] {
-    const files = new Set<string>();
-    for (const target of [before, now]) {
-      if (target === undefined) continue;
-      for (const file of tree.files(target)) files.add(link + file.slice(target.length));
-    }
-    return [...files].map((file) => changed(file, true));
-  }
-
-  async function becameFile(file: string, stats: Stats, save: Save): Promise<Look> {
-    const age = performance.now() - save.first;
-    if (stats.size === 0 && age < EMPTY && !bytes.isEmpty(file)) return EMPTY - age;
-    const existed = tree.has(file);
-    const compared = await bytes.compare(file, save.size);
-    if (typeof compared === 'number') {
-      save.size = compared;
-      return GROWING;
-    }
-    tree.put(file, true);
-    if (holder.polls) lookAgain(file, stats);
-    if (compared === 'same' && existed) return [];
-    return withAliases(changed(file, existed));
-  }
-
-  async function isGone(file: string, save: Save): Promise<Look> {
-    const age = performance.now() - save.first;
-    if (tree.has(file) && age < GONE) return GONE - age;
-    return tree.has(file) ? unlinked(file) : [];
-  }
-
-  function unlinked(file: string): readonly Change[] {
-    tree.put(file, false);
-    bytes.forget(file);
-    return withAliases({ type: 'unlink', file });
-  }
-
   // Whoever polls sees two writes within one tick of the clock as one, and is blind until the first round.
-  function lookAgain(file: string, stats: Stats): void {
-    if (Date.now() - stats.ctimeMs > 3000) return;
+  function onLooked(file: string, stats: Stats): void {
+    if (holder.polls && Date.now() - stats.ctimeMs < 3000) later(() => touch(file));
+  }
+
+  function later(act: () => void): void {
     const timer = setTimeout(() => {
       timers.delete(timer);
-      touch(file);
+      act();
     }, 1000);
     timers.add(timer);
   }
 
-  // --- Symbolic links: what they lead to has two names. Targets outside of the watched folders are none of ours. ---
-
   /** Remembers where the link leads to; gives whether that is a file. */
   async function onLink(link: string): Promise<boolean> {
-    const target = await realpath(link).catch(() => nextOf(link));
-    const inside = target === undefined ? undefined : await asWatched(target);
-    if (inside === undefined || inside === link) links.delete(link);
-    else links.set(link, inside);
+    await links.put(link);
     const stats = await stat(link).catch(() => undefined);
     return stats?.isFile() ?? false;
-  }
-
-  async function asWatched(real: string): Promise<string | undefined> {
-    for (const root of roots) {
-      const base = await realpath(root.path).catch(() => root.path);
-      if (isWithin(base, real)) return join(root.path, relative(base, real));
-    }
-    return undefined;
-  }
-
-  function withAliases(change: Change): readonly Change[] {
-    const changes = [change];
-    for (const [link, target] of links) {
-      if (isWithin(target, change.file))
-        changes.push({ ...change, file: link + change.file.slice(target.length) });
-    }
-    return changes;
-  }
-
-  function unaliased(file: string): string {
-    for (const [link, target] of links) if (isWithin(link, file)) return target + file.slice(link.length);
-    return file;
   }
 
   // --- The watched folders themselves ---
@@ -245,7 +159,7 @@ export function watch(
   }
 
   function onRenewed(dir: string): void {
-    void survey(stamp, tree.files(dir));
+    void catchUp(stamp, tree.files(dir));
   }
 
   async function inspect(root: Root, fresh: boolean): Promise<void> {
@@ -261,7 +175,8 @@ export function watch(
 
   function onError(dir: string, error: unknown): void {
     const code = codeOf(error);
-    if (code === 'ENOENT' || code === 'ENOTDIR') return; // gone while it was opened
+    if (code === 'ENOENT' || code === 'ENOTDIR' || unreadable.has(dir)) return; // gone while it was opened, or known
+    unreadable.add(dir);
     onWarning(`Cannot watch "${dir}": ${code ?? String(error)}. Changes in it are not noticed`);
   }
 
@@ -276,27 +191,21 @@ export function watch(
     timers.add(timer);
   }
 
-  /** Tells of files that were changed at `from` or later, before anything was watching them. */
-  async function survey(from: number, files = tree.files()): Promise<{ files: number; bytes: number }> {
+  /** Tells of files that were changed at `from` or later, when nothing was watching them. */
+  async function catchUp(from: number, files = tree.files()): Promise<{ files: number; bytes: number }> {
     const sum = { files: 0, bytes: 0 };
-    let begun = performance.now();
-    for (const file of files) {
-      if (closed) break;
-      const stats = statOf(file);
-      if (!stats) continue;
+    await survey(files, (file, stats) => {
       if (isSince(from, stats) && !bytes.isCurrent(file, stats.ctimeMs)) touch(file);
       sum.files++;
       sum.bytes += stats.size;
-      if (performance.now() - begun < 5) continue;
-      await new Promise(setImmediate);
-      begun = performance.now();
-    }
+    });
     return sum;
   }
 
   async function learn(): Promise<void> {
-    const { files, bytes: size } = await survey(started);
+    const { files, bytes: size } = await catchUp(started);
     surveyed = true;
+    if (holder.polls) later(() => void catchUp(started));
     if (files > SMALL.files || size > SMALL.bytes) return;
     const queue = tree.files()[Symbol.iterator]();
     const work = async () => {
@@ -310,12 +219,12 @@ export function watch(
   }
 
   async function preferNow(asked: string): Promise<void> {
-    const file = unaliased(asked);
+    const file = links.unaliased(asked);
     const dir = dirname(file);
     if (!accepts(file)) return;
     if (tree.id(dir) === undefined) {
       const real = await realpath(dir).catch(() => undefined);
-      if (real === undefined || (await asWatched(real)) !== dir) return;
+      if (real === undefined || (await links.asWatched(real)) !== dir) return;
     }
     await tree.attach(dir);
     if (!surveyed) wasServed(file);
@@ -349,7 +258,7 @@ export function watch(
     ready,
     async settled(file) {
       await drained();
-      await settle.settled(unaliased(file));
+      await settle.settled(links.unaliased(file));
     },
     prefer(file) {
       if (preferred.has(file) || closed) return;
@@ -361,47 +270,6 @@ export function watch(
       return ended;
     },
   };
-}
-
-function changed(file: string, existed: boolean): Change {
-  return { type: existed ? 'change' : 'add', file };
-}
-
-function isWithin(dir: string, file: string): boolean {
-  return file === dir || file.startsWith(dir.endsWith(sep) ? dir : dir + sep);
-}
-
-async function nextOf(link: string): Promise<string | undefined> {
-  const target = await readlink(link).catch(() => undefined);
-  return target === undefined ? undefined : resolve(dirname(link), target);
-}
-
-function statOf(file: string): Stats | undefined {
-  try {
-    return lstatSync(file, { throwIfNoEntry: false });
-  } catch {
-    return undefined; // unreadable on the way: not served either
-  }
-}
-
-// Some file systems keep whole or even seconds only.
-function isSince(time: number, { ctimeMs }: Stats): boolean {
-  return ctimeMs + (ctimeMs % 1000 === 0 ? 2000 : 0) >= time;
-}
-
-/**
- * The time (ms) that a file written now gets. The kernel's clock for files stands still between ticks: it can be 10 ms
- * behind Date.now(), and more on a busy machine. Too early is harmless: a file is looked at once more.
- */
-function fileClock(): number {
-  try {
-    const dir = mkdtempSync(join(tmpdir(), 'live-sse-clock-'));
-    const { ctimeMs } = lstatSync(dir);
-    rmdirSync(dir);
-    return ctimeMs;
-  } catch {
-    return Date.now() - 20; // nowhere to write
-  }
 }
 
 function codeOf(error: unknown): string | undefined {
@@ -512,11 +380,7 @@ function nodeFolder(dir: string, onEvent: (name: string | undefined) => void): H
 
 function viaChokidar(dir: string, onRaw: (name: string) => void, options: ChokidarOptions): Promise<Hold> {
   const watcher = chokidar.watch(dir, { ...options, depth: 0, ignoreInitial: true, atomic: false });
-  let failure: unknown;
   let lastEvent = -Infinity;
-  watcher.on('error', (error) => {
-    failure ??= error;
-  });
   watcher.on('raw', (_, name) => {
     lastEvent = performance.now();
     onRaw(name);
@@ -528,11 +392,8 @@ function viaChokidar(dir: string, onRaw: (name: string) => void, options: Chokid
     await watcher.close();
   };
   return new Promise((resolve, reject) => {
-    watcher.once('ready', () => {
-      if (failure === undefined) return resolve({ close });
-      void watcher.close();
-      reject(failure);
-    });
+    watcher.once('ready', () => resolve({ close }));
+    watcher.on('error', reject); // after that it means a folder that went away, which its parent tells too
   });
 }
 

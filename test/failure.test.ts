@@ -154,7 +154,7 @@ test('toFailure() of a thrown error: the place is the first one of the own code'
     file: 'build/page s.mjs',
     line: 12,
     column: 5,
-    stack: '    at render (build/page%20s.mjs:12:5)\n    at async build.mjs:40:3',
+    stack: 'at render (build/page%20s.mjs:12:5)\nat async build.mjs:40:3',
   });
 });
 

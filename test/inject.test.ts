@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { gunzipSync, gzipSync } from 'node:zlib';
@@ -181,9 +183,9 @@ test('injectHtml() of a long prefix looks on until the place is found', () => {
 test('injectHtml() of 20 MB reads the prefix and copies once', () => {
   const page = Buffer.concat([Buffer.from('<!doctype html><head>'), Buffer.alloc(20_000_000, '<p>x</p>\n')]);
   const before = process.memoryUsage().arrayBuffers;
-  const start = performance.now();
+  const start = process.cpuUsage();
   const result = injectHtml(page, 'text/html', stamp, { document: true });
-  const took = performance.now() - start;
+  const took = process.cpuUsage(start).user / 1000;
   const grown = process.memoryUsage().arrayBuffers - before;
   assert.is(result.length, page.length + TAG.length);
   assert.ok(grown < page.length * 1.1, `${grown} bytes more`);
@@ -206,7 +208,7 @@ test('injectHtml() is quick and quiet about hostile prefixes', () => {
     '<!doctype "',
   ];
   const prefixes = [...sources, '<!DOCTYPE a [', '<!DOCTYPE a [<!--', '<!DOCTYPE a "', '<a b="c"', ' ', '='];
-  const start = performance.now();
+  const start = process.cpuUsage();
   for (const prefix of prefixes) {
     for (const type of ['text/html', SVG]) {
       html(million(prefix), type);
@@ -214,7 +216,7 @@ test('injectHtml() is quick and quiet about hostile prefixes', () => {
       html(`<html ${million(prefix)}`, type);
     }
   }
-  const took = performance.now() - start;
+  const took = process.cpuUsage(start).user / 1000;
   assert.ok(took < 10_000, `${took} ms`);
 });
 
@@ -843,13 +845,17 @@ const atLast = (_: IncomingMessage, res: ServerResponse, next: Next) => {
   next();
 };
 
-const sendWhole: Handler = (_, res) => res.setHeader('content-type', 'text/html; charset=utf-8').end(PAGE);
-const sendHead: Handler = (_, res) =>
+const sendWhole: Handler = (_, res) => {
+  res.setHeader('content-type', 'text/html; charset=utf-8');
+  res.end(PAGE);
+};
+const sendHead: Handler = (_, res) => {
   res.writeHead(200, { ...asHtml, 'content-length': bytesOf(PAGE) }).end(PAGE);
-const sendStream: Handler = (_, res) =>
-  Readable.from([PAGE.slice(0, 3), PAGE.slice(3, 30), PAGE.slice(30)]).pipe(
-    res.setHeader('content-type', 'text/html; charset=utf-8'),
-  );
+};
+const sendStream: Handler = (_, res) => {
+  res.setHeader('content-type', 'text/html; charset=utf-8');
+  Readable.from([PAGE.slice(0, 3), PAGE.slice(3, 30), PAGE.slice(30)]).pipe(res);
+};
 
 type Middleware = (req: IncomingMessage, res: ServerResponse, next: Next) => void;
 const apps: Record<string, (middlewares: readonly Middleware[], send: Handler) => Handler> = {
@@ -945,6 +951,25 @@ test('injectResponse() in express 5 of send(), sendFile(), static() and an error
   const again = await server.get('/a.html', { headers: { ...fetched, ...fresh } });
   assert.is(again.status, 304);
 });
+
+for (const [way, send] of sends) {
+  test(`injectResponse() over HTTP/2 before ${way}`, async () => {
+    const server = createHttp2Server((req, res) => {
+      // Its request and response are made to be used like those of HTTP/1.1, which their types don't say.
+      Reflect.apply(inject, undefined, [req, res, () => Reflect.apply(send, undefined, [req, res])]);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const session = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    const stream = session.request({ ':path': '/', ...navigation });
+    const [head] = await within('the head', once(stream, 'response'));
+    const chunks: Buffer[] = await within('the page', stream.toArray());
+    const text = Buffer.concat(chunks).toString();
+    session.close();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+    assert.equal([head[':status'], text], [200, CARRYING]);
+    if (way === 'writeHead()') assert.is(head['content-length'], bytesOf(CARRYING));
+  });
+}
 
 test('injectResponse() leaves other answers to compression()', async () => {
   const app = connect().use(inject).use(packed());

@@ -171,6 +171,23 @@ test('reload(), css() and send() reach every client', async () => {
   );
 });
 
+test('error() stands, for those who come later too, until something is published', async () => {
+  using site = folder({});
+  await using server = await start({ root: site.path, port: 0 });
+  using stream = await openStream(at(server.url));
+  await stream.next('hello');
+  server.error(new Error('Unexpected token'));
+  const failure = await stream.next('failure');
+  assert.is(JSON.parse(failure.data).message, 'Unexpected token');
+  using later = await openStream(at(server.url));
+  assert.equal(await later.next('failure'), failure);
+  server.css();
+  using last = await openStream(at(server.url));
+  server.send('end');
+  await last.next('end');
+  assert.not.ok(last.events.some(({ type }) => type === 'failure'));
+});
+
 for (const type of ['reload', 'css', 'failure', 'hello', 'ping', 'open', 'error']) {
   test(`send() of the reserved type ${type} is refused`, async () => {
     await using hot = live();

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isLater, isNews, parseBlock, type StreamEvent } from '../../client/stream.ts';
+import { isLater, isNews } from '../../client/stream.ts';
 
 const ids: [string, id: string, cursor: string, expected: boolean][] = [
   ['the next event is', 'mi7c2k-42', 'mi7c2k-41', true],
@@ -27,26 +27,6 @@ const pairs: [string, id: string, other: string, expected: boolean][] = [
 
 for (const [name, id, other, expected] of pairs) {
   test(`isLater(): ${name}`, () => assert.is(isLater(id, other), expected));
-}
-
-const blocks: [string, string, StreamEvent | undefined][] = [
-  ['an event', 'event: css\nid: a-1\ndata: {}', { type: 'css', data: '{}', id: 'a-1' }],
-  ['an event without id', 'event: ping\ndata: {}', { type: 'ping', data: '{}', id: undefined }],
-  ['an event without type', 'data: x', { type: 'message', data: 'x', id: undefined }],
-  [
-    'several lines of data',
-    'data: a\ndata:b\ndata:  c',
-    { type: 'message', data: 'a\nb\n c', id: undefined },
-  ],
-  ['empty data', 'event: x\ndata:', { type: 'x', data: '', id: undefined }],
-  ['data with a colon', 'data: a: b', { type: 'message', data: 'a: b', id: undefined }],
-  ['a comment', ': keep alive', undefined],
-  ['a comment before an event', ': hi\ndata: x', { type: 'message', data: 'x', id: undefined }],
-  ['a reconnection time alone', 'retry: 500', undefined],
-];
-
-for (const [name, block, expected] of blocks) {
-  test(`parseBlock() of ${name}`, () => assert.equal(parseBlock(block), expected));
 }
 
 test.run();

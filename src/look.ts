@@ -1,0 +1,105 @@
+// One look at an entry: what has it become, and is that news? Everything is asked of the disk, nothing of the event.
+
+import type { Stats } from 'node:fs';
+import { lstat, stat } from 'node:fs/promises';
+import type { Bytes } from './bytes.ts';
+import type { Change } from './events.ts';
+import type { Links } from './links.ts';
+import type { Look, Save } from './settle.ts';
+import { idOf, type Tree } from './tree.ts';
+
+/** How long (ms) a deleted file is waited for: many editors save by deleting. */
+const GONE = 60;
+/** How long an empty file is waited for: saving begins with emptying. */
+const EMPTY = 500;
+/** How long a file that is longer than a moment ago is left alone before the next look. */
+const GROWING = 150;
+
+export interface LookOptions {
+  readonly tree: Pick<Tree, 'drop' | 'walk' | 'id' | 'has' | 'put' | 'files'>;
+  readonly bytes: Bytes;
+  readonly links: Links;
+  /** The file was looked at. */
+  onLooked(file: string, stats: Stats): void;
+}
+
+export function createLook({
+  tree,
+  bytes,
+  links,
+  onLooked,
+}: LookOptions): (file: string, save: Save) => Promise<Look> {
+  async function look(file: string, save: Save): Promise<Look> {
+    const entry = await lstat(file).catch(() => undefined);
+    if (entry?.isDirectory()) return becameFolder(file, entry);
+    tree.drop(file);
+    if (entry?.isSymbolicLink()) return becameLink(file, save);
+    links.delete(file);
+    return entry?.isFile() ? becameFile(file, entry, save) : isGone(file, save);
+  }
+
+  async function becameFolder(dir: string, stats: Stats): Promise<Look> {
+    const changes = tree.has(dir) ? unlinked(dir) : [];
+    links.delete(dir);
+    if (tree.id(dir) === idOf(stats)) return changes;
+    tree.drop(dir);
+    await tree.walk([dir], true);
+    return changes;
+  }
+
+  async function becameLink(link: string, save: Save): Promise<Look> {
+    const before = links.target(link);
+    await links.put(link);
+    const target = await stat(link).catch(() => undefined);
+    if (target?.isFile()) return becameFile(link, target, save);
+    if (!target?.isDirectory()) return isGone(link, save);
+    const existed = tree.has(link);
+    tree.put(link, true);
+    const now = links.target(link);
+    if (existed && before === now) return [];
+    return [changed(link, existed), ...throughLink(link, [before, now])];
+  }
+
+  /** Every file that may have other bytes since the link to its folder leads elsewhere. */
+  function throughLink(link: string, targets: readonly (string | undefined)[]): Change[] {
+    const files = new Set<string>();
+    for (const target of targets) {
+      if (target === undefined) continue;
+      for (const file of tree.files(target)) files.add(link + file.slice(target.length));
+    }
+    return [...files].map((file) => changed(file, true));
+  }
+
+  async function becameFile(file: string, stats: Stats, save: Save): Promise<Look> {
+    const age = performance.now() - save.first;
+    if (stats.size === 0 && age < EMPTY && !bytes.isEmpty(file)) return EMPTY - age;
+    const existed = tree.has(file);
+    const compared = await bytes.compare(file, save.size);
+    if (typeof compared === 'number') {
+      save.size = compared;
+      return GROWING;
+    }
+    tree.put(file, true);
+    onLooked(file, stats);
+    if (compared === 'same' && existed) return [];
+    return links.withAliases(changed(file, existed));
+  }
+
+  function isGone(file: string, save: Save): Look {
+    if (!tree.has(file)) return [];
+    const age = performance.now() - save.first;
+    return age < GONE ? GONE - age : unlinked(file);
+  }
+
+  function unlinked(file: string): readonly Change[] {
+    tree.put(file, false);
+    bytes.forget(file);
+    return links.withAliases({ type: 'unlink', file });
+  }
+
+  return look;
+}
+
+function changed(file: string, existed: boolean): Change {
+  return { type: existed ? 'change' : 'add', file };
+}

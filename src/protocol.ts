@@ -1,0 +1,79 @@
+// What is said on the event stream of a dev server, on top of a plain channel: the greeting, reload and css, a failed
+// build that stands until it is mended, and the user's own events. README, "Events on the wire", is its reference.
+
+import { type Failure, type PageEvent, RESERVED_TYPES } from './events.ts';
+import { type Channel, type Client, checkType, createChannel } from './sse.ts';
+
+const VERSION = 1;
+/** Milliseconds: Firefox takes no less. */
+const RETRY = 500;
+
+export interface Protocol extends Pick<Channel, 'connect' | 'on' | 'close'> {
+  readonly clients: number;
+  /** Id of the newest event: what a page made now has heard of. */
+  readonly lastId: string;
+  /** Tells the pages of a change. A failure is over then. */
+  publish(event: PageEvent): void;
+  /** Tells the pages, those opened later too, of a build that failed, until the next event is published. */
+  fail(failure: Failure): void;
+  /**
+   * Sends an event of the user's own.
+   * @throws {RangeError} if the type is reserved or no type
+   */
+  send(type: string, data: unknown): void;
+}
+
+export function createProtocol(): Protocol {
+  const boot = Date.now().toString(36);
+  const channel = createChannel({ boot, retry: RETRY });
+  const clients = new Set<Client>();
+  /** Types of the user's own events. */
+  const types = new Set<string>();
+  let failure: Failure | undefined;
+
+  // An EventSource hears only the types it listens for: it is told of each before the first event of that type comes.
+  const hello = (client: Client, id?: string) => {
+    client.send('hello', { boot, version: VERSION, types: [...types] }, id === undefined ? {} : { id });
+  };
+
+  channel.on('connect', (client) => {
+    clients.add(client);
+    hello(client, client.missed === 'nothing' ? channel.lastId : undefined);
+    // What it missed cannot be known: one reload, and its page is sure to be right.
+    if (client.missed === 'unknown') client.send('reload', { paths: [] }, { id: channel.lastId });
+    if (failure) client.send('failure', failure);
+  });
+  channel.on('disconnect', (client) => clients.delete(client));
+
+  return {
+    connect: channel.connect,
+    on: channel.on,
+    close: channel.close,
+    get clients() {
+      return channel.clients;
+    },
+    get lastId() {
+      return channel.lastId;
+    },
+    publish({ type, paths }) {
+      failure = undefined;
+      channel.send(type, { paths });
+    },
+    fail(next) {
+      failure = next;
+      for (const client of clients) client.send('failure', next);
+    },
+    send(type, data) {
+      if ((RESERVED_TYPES as readonly string[]).includes(type)) {
+        throw new RangeError(
+          `Cannot send an event of type "${type}": that type is live-sse's own. Choose another name`,
+        );
+      }
+      if (!types.has(type)) {
+        types.add(checkType(type));
+        for (const client of clients) hello(client);
+      }
+      channel.send(type, data);
+    },
+  };
+}

@@ -1,0 +1,108 @@
+// A request → our own routes: the event stream and the client's scripts. Whoever may not ask is turned away here, before
+// anything else looks at the request.
+
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { TLSSocket } from 'node:tls';
+import { type Asking, type Cors, mayListen, refuseHost, sharingHeaders } from './guard.ts';
+
+export interface RouteOptions {
+  /** URL path of the stream; the client's scripts are below it. */
+  readonly base: string;
+  readonly allowedHosts: readonly string[];
+  readonly cors: Cors;
+  readonly onNotice: (line: string) => void;
+  /** Opens the event stream. */
+  readonly connect: (req: IncomingMessage, res: ServerResponse) => unknown;
+}
+
+const CLIENT_FOLDER = new URL('../dist/client/', import.meta.url);
+
+/** A function that says whether it has answered a request, or is about to. What it leaves has its sharing headers. */
+export function createRoutes(options: RouteOptions): (req: IncomingMessage, res: ServerResponse) => boolean {
+  const { base, allowedHosts, cors, onNotice, connect } = options;
+  return (req, res) => {
+    const asking = toAsking(req);
+    for (const [name, value] of Object.entries(sharingHeaders(req.headers, cors))) res.setHeader(name, value);
+    const refusal = refuseHost(asking, allowedHosts);
+    if (refusal) {
+      if (refusal.notice) onNotice(refusal.notice);
+      answer(res, refusal.status, refusal.body);
+      return true;
+    }
+    const route = routeOf(req, base);
+    if (route === undefined) return false;
+    if (route !== '') void sendClient(req, res, route);
+    else if (mayListen(asking, cors)) connect(req, res);
+    else answer(res, 403, 'Forbidden: the event stream is for pages of this server\n');
+    return true;
+  };
+}
+
+function toAsking(req: IncomingMessage): Asking {
+  const { headers, rawHeaders, socket } = req;
+  return {
+    headers,
+    rawHeaders,
+    secure: (socket as Partial<TLSSocket>).encrypted === true,
+    fromLoopback: /^(::ffff:)?127\.|^::1$/.test(socket.remoteAddress ?? ''),
+  };
+}
+
+/** What follows `base` in the decoded path of a request for one of our own routes; `undefined` for all others. */
+function routeOf(req: IncomingMessage, base: string): string | undefined {
+  const [target = ''] = (req.url ?? '').split(/[?#]/, 1);
+  try {
+    const path = decodeURIComponent(target);
+    if (path === base) return '';
+    return path.startsWith(`${base}/`) ? path.slice(base.length) : undefined;
+  } catch {
+    return undefined; // malformed: whatever comes next answers 400
+  }
+}
+
+/** The path as seen from the requested URL, so that a proxy in front may serve us below a prefix. */
+export function relativeTo(req: IncomingMessage, path: string): string {
+  const { originalUrl = req.url ?? '/' } = req as IncomingMessage & { originalUrl?: string };
+  const [target = '/'] = originalUrl.split(/[?#]/, 1);
+  const depth = target.split('/').length - 2;
+  return (depth > 0 ? '../'.repeat(depth) : './') + path.slice(1);
+}
+
+function answer(
+  res: ServerResponse,
+  status: number,
+  body: string,
+  headers: Record<string, string> = {},
+): void {
+  res.writeHead(status, {
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Content-Length': Buffer.byteLength(body),
+    'Cache-Control': 'no-store',
+    ...headers,
+  });
+  res.end(body);
+}
+
+/** A script of the client, by its name below the stream's path. */
+async function sendClient(req: IncomingMessage, res: ServerResponse, route: string): Promise<void> {
+  const [, name] = /^\/([a-z]+)\.js$/.exec(route) ?? [];
+  if (name === undefined) return answer(res, 404, 'Not Found\n');
+  if (req.method !== 'GET' && req.method !== 'HEAD') {
+    return answer(res, 405, 'Method Not Allowed\n', { Allow: 'GET, HEAD' });
+  }
+  try {
+    const script = await readFile(new URL(`${name === 'client' ? 'index' : name}.js`, CLIENT_FOLDER));
+    const etag = `"${createHash('sha1').update(script).digest('base64url')}"`;
+    const headers = {
+      'Content-Type': 'text/javascript; charset=utf-8',
+      'Cache-Control': 'no-cache',
+      ETag: etag,
+    };
+    if (req.headers['if-none-match'] === etag) return void res.writeHead(304, headers).end();
+    res.writeHead(200, { ...headers, 'Content-Length': script.length }).end(script);
+  } catch {
+    answer(res, 404, 'Not Found\n'); // no such part of the client
+  }
+}

@@ -1,0 +1,419 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+import type { Page } from 'puppeteer-core';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Failure } from '../../src/events.ts';
+import { within } from '../harness.ts';
+import { launch } from './chromium.ts';
+
+const E = '\x1b[';
+
+const bundle = await build({
+  entryPoints: [fileURLToPath(new URL('../../client/overlay.ts', import.meta.url))],
+  bundle: true,
+  minify: true,
+  format: 'esm',
+  target: 'es2020',
+  charset: 'utf8',
+  write: false,
+});
+const script = bundle.outputFiles[0]?.contents ?? new Uint8Array();
+
+interface Body {
+  readonly type?: string;
+  readonly headers?: Record<string, string>;
+  readonly text: string;
+}
+
+const pages: Record<string, Body> = {
+  '/': { text: '<!doctype html><title>Page</title><input id="field" autofocus><p>Text</p>' },
+  '/empty': { text: '' },
+  '/quirks': { text: 'just text' },
+  '/frameset': { text: '<html><head></head><frameset cols="*"><frame src="/empty"></frameset></html>' },
+  '/rtl': { text: '<!doctype html><html dir="rtl"><body>x' },
+  '/xhtml': {
+    type: 'application/xhtml+xml',
+    text: '<html xmlns="http://www.w3.org/1999/xhtml"><head><title>x</title></head></html>',
+  },
+  '/svg': { type: 'image/svg+xml', text: '<svg xmlns="http://www.w3.org/2000/svg"></svg>' },
+  '/strict': {
+    headers: {
+      'content-security-policy':
+        "default-src 'none'; script-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'",
+    },
+    text: '<!doctype html><p>x',
+  },
+  '/weird': {
+    text: `<!doctype html><style>
+      * { all: unset !important; display: none !important; opacity: 0 !important; color: lime !important;
+        visibility: hidden !important; transform: scale(0.1) !important; filter: blur(9px) !important;
+        position: static !important; width: 1px !important; height: 1px !important; --l: 0 !important;
+        font: 90px fantasy !important; pointer-events: none !important; clip-path: circle(0) !important }
+      html { writing-mode: vertical-rl; font-size: 1px; letter-spacing: 9px; text-transform: uppercase }
+    </style><p>x`,
+  },
+  '/hidden': { text: '<!doctype html><html style="display:none"><p>x' },
+};
+
+interface Context {
+  server: Server;
+  url: string;
+  page: Page;
+  /** What the page's console says. */
+  problems: string[];
+  end(): PromiseLike<void>;
+}
+
+const test = suite<Context>('overlay');
+
+test.before(async (context) => {
+  context.problems = [];
+  context.server = createServer((req, res) => {
+    if (req.url === '/overlay.js') {
+      res.setHeader('content-type', 'text/javascript').end(script);
+      return;
+    }
+    // Everything else a browser asks for (an icon) is an empty page.
+    const { type = 'text/html', headers = {}, text } = pages[req.url ?? ''] ?? { text: '' };
+    for (const [name, value] of Object.entries(headers)) res.setHeader(name, value);
+    res.setHeader('content-type', `${type}; charset=utf-8`).end(text);
+  });
+  await new Promise<void>((resolve) => context.server.listen(0, '127.0.0.1', resolve));
+  context.url = `http://127.0.0.1:${(context.server.address() as AddressInfo).port}`;
+  const { browser, [Symbol.asyncDispose]: end } = await launch();
+  context.page = await browser.newPage();
+  context.page.on('pageerror', (error) => context.problems.push(String(error)));
+  context.page.on('console', (message) => context.problems.push(message.text()));
+  context.end = end;
+});
+
+test.after(async ({ server, end }) => {
+  await end();
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+const failure: Failure = {
+  message: 'Unexpected ";"',
+  file: 'src/app.ts',
+  line: 12,
+  column: 5,
+  frame: '  11 | let a;\n> 12 | let ;\n     |     ^\n  13 | let c;',
+};
+
+const HOST = `document.querySelector('live-sse-overlay')`;
+const DIALOG = `${HOST}?.shadowRoot.querySelector('dialog')`;
+
+/** Loads the page at `path` and shows a failure there. What `open` is called with is in the page's `opened`. */
+async function show(context: Context, path: string, what: Failure, open = true): Promise<void> {
+  await context.page.goto(context.url + path);
+  await showHere(context.page, what, open);
+}
+
+function showHere(page: Page, what: Failure, open = true): Promise<unknown> {
+  const options = open ? '{ open: (...place) => opened.push(place) }' : '{}';
+  return evaluate(
+    page,
+    `globalThis.opened ??= []; import('/overlay.js').then((overlay) => {
+      globalThis.overlay = overlay;
+      overlay.showFailure(${JSON.stringify(what)}, ${options});
+    })`,
+  );
+}
+
+const evaluate = (page: Page, code: string): Promise<unknown> => within(code, page.evaluate(code));
+
+/** Waits until an expression is true in the page. */
+const becomes = (page: Page, code: string) => page.waitForFunction(code, { timeout: 5000 });
+
+test('is 2 KB at most', () => {
+  const size = gzipSync(script, { level: 9 }).length;
+  assert.ok(size <= 2048, `${size} bytes`);
+});
+
+test('shows message, place and code; a second failure replaces it; hideFailure() removes it', async (context) => {
+  const { page } = context;
+  await show(context, '/', failure);
+  const text = await evaluate(page, `${DIALOG}.innerText`);
+  assert.is(
+    text,
+    'Close\nUnexpected ";"\n\nsrc/app.ts:12:5\n\n  11 | let a;\n> 12 | let ;\n     |     ^\n  13 | let c;\n\nEsc or the next good build closes this',
+  );
+  await showHere(page, { message: 'Another' });
+  assert.is(await evaluate(page, `document.querySelectorAll('live-sse-overlay').length`), 1);
+  assert.is(await evaluate(page, `${DIALOG}.querySelector('h1').textContent`), 'Another');
+  // The first one's `close` event comes a task later.
+  await evaluate(page, `new Promise((resolve) => setTimeout(resolve))`);
+  assert.is(await evaluate(page, `${DIALOG}.open`), true);
+  assert.is(await evaluate(page, `overlay.hideFailure(), overlay.hideFailure(), ${HOST}`), null);
+  assert.is(await evaluate(page, `document.documentElement.getAttribute('style') ?? ''`), '');
+});
+
+test('is an alert dialog with its name, takes the focus and gives it back', async (context) => {
+  const { page } = context;
+  await show(context, '/', failure);
+  const tree = await page.accessibility.snapshot();
+  const dialog = tree?.children?.find(({ role }) => role === 'alertdialog');
+  assert.equal([dialog?.name, dialog?.modal, dialog?.focused], [failure.message, true, true]);
+  assert.is(await evaluate(page, `${HOST}.shadowRoot.activeElement === ${DIALOG}`), true);
+  await showHere(page, { message: 'Another' });
+  await evaluate(page, 'overlay.hideFailure()');
+  assert.is(await evaluate(page, 'document.activeElement.id'), 'field');
+});
+
+for (const [name, act] of [
+  ['Escape', (page: Page) => page.keyboard.press('Escape')],
+  ['its button', (page: Page) => page.click('live-sse-overlay >>> .x')],
+  [
+    'the keyboard on its button',
+    async (page: Page) => {
+      await page.keyboard.press('Tab');
+      await page.keyboard.press('Enter');
+    },
+  ],
+] as const) {
+  test(`${name} closes it`, async (context) => {
+    const { page } = context;
+    await show(context, '/', failure);
+    await act(page);
+    await becomes(page, `!${HOST}`);
+    assert.is(await evaluate(page, 'document.activeElement.id'), 'field');
+    await showHere(page, failure);
+    assert.is(await evaluate(page, `${DIALOG}.open`), true);
+  });
+}
+
+test('is above a modal dialog of the page, usable, and Escape leaves that one open', async (context) => {
+  const { page, url } = context;
+  await page.goto(`${url}/`);
+  await evaluate(
+    page,
+    `document.body.innerHTML = '<dialog id="own" style="z-index:2147483647;inset:0"><input></dialog>'; own.showModal()`,
+  );
+  await showHere(page, failure);
+  assert.is(await evaluate(page, `document.elementFromPoint(400, 60) === ${HOST}`), true);
+  await page.click('live-sse-overlay >>> .at button');
+  assert.equal(await evaluate(page, 'opened'), [['src/app.ts', 12, 5]]);
+  await page.keyboard.press('Escape');
+  await becomes(page, `!${HOST}`);
+  assert.is(await evaluate(page, `own.open && document.activeElement.tagName`), 'INPUT');
+});
+
+test("keeps its keys from the page's shortcuts", async (context) => {
+  const { page, url } = context;
+  await page.goto(`${url}/`);
+  await evaluate(page, `heard = []; document.onkeydown = (event) => heard.push(event.key); 0`);
+  await showHere(page, failure);
+  await page.keyboard.press('j');
+  await page.keyboard.press('Escape');
+  await becomes(page, `!${HOST}`);
+  await page.keyboard.press('k');
+  assert.equal(await evaluate(page, 'heard'), ['k']);
+});
+
+/** What a reader sees: the place and colours of the dialog, the text of its heading. */
+const LOOK = `(() => {
+  const dialog = ${DIALOG};
+  const { x, width, top } = dialog.getBoundingClientRect();
+  const { color, backgroundColor, fontSize, direction, opacity, visibility } = getComputedStyle(dialog);
+  const { letterSpacing, textTransform, writingMode } = getComputedStyle(dialog.querySelector('h1'));
+  const hit = ${HOST}.shadowRoot.elementFromPoint(x + width / 2, top + 10);
+  return { x, width, color, backgroundColor, fontSize, direction, opacity, visibility, letterSpacing, textTransform,
+    writingMode, hit: dialog.contains(hit) };
+})()`;
+
+for (const path of Object.keys(pages)) {
+  if (path === '/svg') continue;
+  test(`looks the same on ${path}`, async (context) => {
+    const { page } = context;
+    context.problems.length = 0;
+    await show(context, path, failure);
+    assert.equal(await evaluate(page, LOOK), {
+      x: 17,
+      width: 766,
+      color: 'rgb(0, 0, 0)',
+      backgroundColor: 'rgb(255, 255, 255)',
+      fontSize: '14px',
+      direction: 'ltr',
+      opacity: '1',
+      visibility: 'visible',
+      letterSpacing: 'normal',
+      textTransform: 'none',
+      writingMode: 'horizontal-tb',
+      hit: true,
+    });
+    assert.is(await evaluate(page, `${HOST}.shadowRoot.activeElement === ${DIALOG}`), true);
+    await evaluate(page, 'overlay.hideFailure()');
+    assert.is(await evaluate(page, HOST), null);
+    assert.equal(context.problems, []);
+  });
+}
+
+test('is shown in a document without any element', async (context) => {
+  const { page, url } = context;
+  await page.goto(`${url}/`);
+  await evaluate(page, 'document.documentElement.remove()');
+  await showHere(page, failure);
+  assert.is(await evaluate(page, `${DIALOG}.offsetHeight > 100`), true);
+});
+
+test('gives up on an SVG document, which is left as it was', async (context) => {
+  const { page } = context;
+  await show(context, '/svg', failure);
+  assert.is(await evaluate(page, HOST), null);
+});
+
+test('a page that hid itself is hidden again', async (context) => {
+  const { page } = context;
+  await show(context, '/hidden', failure);
+  await evaluate(page, 'overlay.hideFailure()');
+  assert.is(await evaluate(page, 'getComputedStyle(document.documentElement).display'), 'none');
+});
+
+test('is shown anew after the page threw it out', async (context) => {
+  const { page } = context;
+  await show(context, '/', failure);
+  await evaluate(page, `${HOST}.remove()`);
+  await showHere(page, failure);
+  assert.is(await evaluate(page, `${DIALOG}.open`), true);
+});
+
+test('falls back to a <style> element without constructed style sheets', async (context) => {
+  const { page, url } = context;
+  await page.goto(`${url}/`);
+  await evaluate(page, 'delete globalThis.CSSStyleSheet');
+  await showHere(page, failure);
+  assert.is(await evaluate(page, `getComputedStyle(${DIALOG}).fontSize`), '14px');
+});
+
+test('follows light and dark', async (context) => {
+  const { page } = context;
+  await show(context, '/', failure);
+  await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: 'dark' }]);
+  const { color, backgroundColor } = (await evaluate(page, LOOK)) as Record<string, string>;
+  assert.equal([color, backgroundColor], ['rgb(255, 255, 255)', 'rgb(18, 18, 18)']);
+  await page.emulateMediaFeatures([]);
+});
+
+test('shows text as text', async (context) => {
+  const { page } = context;
+  const evil = '<img src=x onerror="evil=1"></pre><script>evil=1</script>&amp;';
+  await show(context, '/', { message: evil, file: evil, frame: evil, output: `${E}31m${evil}`, stack: evil });
+  assert.is(await evaluate(page, `${DIALOG}.querySelectorAll('img, script').length`), 0);
+  assert.is(await evaluate(page, `${DIALOG}.textContent.split(${JSON.stringify(evil)}).length`), 6);
+  assert.is(await evaluate(page, 'globalThis.evil'), undefined);
+});
+
+/** The output as [text, classes, colour, background] of each run of letters. */
+const RUNS = `[...${DIALOG}.querySelectorAll('pre span')].filter((span) => span.textContent).map((span) =>
+  [span.textContent, span.className, span.style.color, span.style.background])`;
+
+const outputs: [string, string, [string, string, string, string][]][] = [
+  ['plain text', 'a\r\nb', [['a\r\nb', '', '', '']]],
+  [
+    'colours, bold and their ends',
+    `${E}31mred${E}1mbold${E}22mnot${E}39mplain${E}0;4mu${E}24mv`,
+    [
+      ['red', 'scolor', 'oklch(var(--l) 0.14 25)', ''],
+      ['bold', 's1 scolor', 'oklch(var(--l) 0.14 25)', ''],
+      ['not', 'scolor', 'oklch(var(--l) 0.14 25)', ''],
+      ['plain', 'scolor', '', ''],
+      ['u', 's4', '', ''],
+      ['v', '', '', ''],
+    ],
+  ],
+  [
+    'bright, background, inverse',
+    `${E}92mg${E}mk${E}41mbad${E}0m${E}7minv${E}27m.${E}44;7;36mx`,
+    [
+      ['g', 'scolor', 'oklch(var(--l) 0.14 145)', ''],
+      ['k', '', '', ''],
+      ['bad', 'sback', 'canvas', 'oklch(var(--l) 0.14 25)'],
+      ['inv', 's7', 'canvas', 'canvastext'],
+      ['.', '', '', ''],
+      ['x', 's7 sback scolor', 'canvas', 'oklch(var(--l) 0.14 200)'],
+    ],
+  ],
+  [
+    '256 and all colours, with what follows them',
+    `${E}38;5;9;1ma${E}0;38;5;208mb${E}0;48;2;1;2;3;3mc${E}0;38;5;240md`,
+    [
+      ['a', 's1 scolor', 'oklch(var(--l) 0.14 25)', ''],
+      ['b', 'scolor', 'oklch(from rgb(255,102,0) var(--l) c h)', ''],
+      ['c', 's3 sback', 'canvas', 'oklch(from rgb(1,2,3) var(--l) c h)'],
+      ['d', 'scolor', 'oklch(from rgb(0,0,0) var(--l) c h)', ''],
+    ],
+  ],
+  [
+    'what is no colour',
+    `10 %\r90 %\rdone${E}2K${E}1;1H\x1b]0;title\x07\x1b]8;;http://x/\x1b\\link\x1b]8;;\x1b\\\x1bc.\r`,
+    [['donelink.\r', '', '', '']],
+  ],
+];
+
+for (const [name, output, expected] of outputs) {
+  test(`output: ${name}`, async (context) => {
+    await show(context, '/', { message: 'Bad', output });
+    assert.equal(await evaluate(context.page, RUNS), expected);
+  });
+}
+
+const places: [string, string, unknown[]][] = [
+  ['esbuild, Rollup, gcc', 'src/app.ts:12:5: error', ['src/app.ts', 12, 5]],
+  ['a line alone', 'at src/app.ts:12', ['src/app.ts', 12, null]],
+  ['tsc', 'src/app.ts(3,7): error TS2322', ['src/app.ts', 3, 7]],
+  [
+    'tsc in colours',
+    `${E}96msrc/app.ts${E}0m:${E}93m3${E}0m:${E}93m7${E}0m - ${E}91merror`,
+    ['src/app.ts', 3, 7],
+  ],
+  ['Sass', '  css/main.scss 3:7  root stylesheet', ['css/main.scss', 3, 7]],
+  ['a stack', 'at render (build/pages.mjs:1:2)', ['build/pages.mjs', 1, 2]],
+  ['Python', 'File "tools/a.py", line 12, in main', ['tools/a.py', 12, null]],
+  ['PHP', 'in views/a.php on line 9', ['views/a.php', 9, null]],
+  ['other folders and scripts', '../lib/é-[id].vue:1:2', ['../lib/é-[id].vue', 1, 2]],
+  ['Windows', 'src\\app.ts:1:2', ['src\\app.ts', 1, 2]],
+];
+
+for (const [name, output, expected] of places) {
+  test(`a place in the output is a button: ${name}`, async (context) => {
+    const { page } = context;
+    await show(context, '/', { message: 'Bad', output });
+    await page.click('live-sse-overlay >>> pre button');
+    assert.equal(JSON.parse(JSON.stringify(await evaluate(page, 'opened'))), [expected]);
+    assert.is(await evaluate(page, `${DIALOG}.querySelector('pre').textContent.includes('\\x1b')`), false);
+  });
+}
+
+test('what is no place of the own files is no button', async (context) => {
+  const { page } = context;
+  const output =
+    'http://localhost.test:80/ https://a.example:443 /etc/x.conf:1 ~/x.js:2 C:\\x\\y.js:3 12:30:45 v1.2.3:4';
+  await show(context, '/', { message: 'Bad', output });
+  assert.is(await evaluate(page, `${DIALOG}.querySelectorAll('pre button').length`), 0);
+});
+
+test('without `open` there are no buttons but the one that closes', async (context) => {
+  const { page } = context;
+  await show(context, '/', { ...failure, output: 'src/app.ts:1:2' }, false);
+  assert.is(await evaluate(page, `${DIALOG}.querySelectorAll('button').length`), 1);
+  assert.ok(String(await evaluate(page, `${DIALOG}.textContent`)).includes('src/app.ts:12:5'));
+});
+
+test('a long output is there at once', async (context) => {
+  const { page } = context;
+  const output = `${'a.'.repeat(4096)}\n${`${E}31ma${E}0m`.repeat(800)}\n`;
+  await show(context, '/', { message: 'Bad', output });
+  const ms = await evaluate(
+    page,
+    `(() => { const begin = performance.now(); overlay.showFailure(${JSON.stringify({ message: 'x', output })},
+      { open() {} }); return performance.now() - begin; })()`,
+  );
+  assert.ok(Number(ms) < 1000, `${ms} ms`);
+});
+
+test.run();

@@ -1,0 +1,92 @@
+import { appendFileSync, mkdirSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createBytes } from '../src/bytes.ts';
+import { folder } from './harness.ts';
+
+test('compare() of a file that nothing is known of is different, then same', async () => {
+  using site = folder({ 'a.css': 'old' });
+  const bytes = createBytes();
+  assert.is(await bytes.compare(site.file('a.css')), 'different');
+  assert.is(await bytes.compare(site.file('a.css')), 'same');
+  bytes.forget(site.file('a.css'));
+  assert.is(await bytes.compare(site.file('a.css')), 'different');
+});
+
+test('compare() after learn(): a touch is same, other bytes are different', async () => {
+  using site = folder({ 'a.css': 'old' });
+  const bytes = createBytes();
+  await bytes.learn(site.file('a.css'));
+  utimesSync(site.file('a.css'), 1, 1);
+  assert.is(await bytes.compare(site.file('a.css')), 'same');
+  site.write('a.css', 'new');
+  assert.is(await bytes.compare(site.file('a.css')), 'different');
+});
+
+test('compare() after learn(): an event of a change that was learned already is different', async () => {
+  using site = folder({ 'a.css': 'old' });
+  const bytes = createBytes();
+  await bytes.learn(site.file('a.css'));
+  assert.is(await bytes.compare(site.file('a.css')), 'different');
+  assert.is(await bytes.compare(site.file('a.css')), 'same');
+});
+
+test('learn() learns nothing if an event comes meanwhile', async () => {
+  using site = folder({ 'a.css': 'old' });
+  const bytes = createBytes();
+  const learning = bytes.learn(site.file('a.css'));
+  bytes.touched(site.file('a.css'));
+  await learning;
+  utimesSync(site.file('a.css'), 1, 1);
+  assert.is(await bytes.compare(site.file('a.css')), 'different');
+});
+
+test('compare() of a file that goes on where it ended a moment ago is its size, until it stays', async () => {
+  using site = folder({ 'a.css': 'first ' });
+  const bytes = createBytes();
+  const file = site.file('a.css');
+  await bytes.compare(file);
+  appendFileSync(file, 'second ');
+  assert.is(await bytes.compare(file), 13);
+  appendFileSync(file, 'third');
+  assert.is(await bytes.compare(file, 13), 18);
+  assert.is(await bytes.compare(file, 18), 'different');
+  site.write('a.css', 'something longer, but other');
+  assert.is(await bytes.compare(file), 'different');
+});
+
+for (const size of [0, 1, 512 * 1024 - 1, 512 * 1024, 512 * 1024 + 1, 2_000_000]) {
+  test(`compare() of ${size} bytes sees the last one`, async () => {
+    using site = folder({ a: Buffer.alloc(size, 'a') });
+    const bytes = createBytes();
+    await bytes.compare(site.file('a'));
+    assert.is(await bytes.compare(site.file('a')), 'same');
+    if (size === 0) return assert.ok(bytes.isEmpty(site.file('a')));
+    const last = Buffer.alloc(size, 'a');
+    last[size - 1] = 98;
+    writeFileSync(site.file('a'), last);
+    assert.is(await bytes.compare(site.file('a')), 'different');
+  });
+}
+
+test('compare() of a very large file is by its time', async () => {
+  using site = folder({ a: '' });
+  const bytes = createBytes();
+  const file = site.file('a');
+  truncateSync(file, 100 * 1024 * 1024);
+  utimesSync(file, 1, 1);
+  await bytes.compare(file);
+  assert.is(await bytes.compare(file), 'same');
+  utimesSync(file, 2, 2);
+  assert.is(await bytes.compare(file), 'different');
+});
+
+test('compare() of what is no file, or gone, is different', async () => {
+  using site = folder();
+  const bytes = createBytes();
+  mkdirSync(site.file('folder'));
+  assert.is(await bytes.compare(site.file('folder')), 'different');
+  assert.is(await bytes.compare(site.file('gone')), 'different');
+});
+
+test.run();
