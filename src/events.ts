@@ -57,7 +57,7 @@ export function toPath(folder: string, file: string, separator = '/'): string | 
 }
 
 function encodeSegment(segment: string): string {
-  return encodeURIComponent(segment.toWellFormed()).replace(LEFT_ALONE, (escaped) =>
+  return encodeURIComponent(segment.replace(/\p{Cs}/gu, '\ufffd')).replace(LEFT_ALONE, (escaped) =>
     decodeURIComponent(escaped),
   );
 }

@@ -11,7 +11,8 @@ type Place = Pick<Failure, 'file' | 'line' | 'column'>;
 
 /**
  * An error as its tool throws it (esbuild, Rollup, Rolldown, Vite, PostCSS, Sass, Svelte, a plain `Error`, a text), as
- * what the overlay shows. Of several errors the first is told in full, the others as one line each in `output`.
+ * what the overlay shows. `message` is one line, further lines of it come first in `frame`. Of several errors the first
+ * is told in full, the others as one line each in `output`.
  *
  * @param cwd absolute path of the folder that files are named from
  */
@@ -23,13 +24,21 @@ export function toFailure(error: unknown, cwd: string = process.cwd()): Failure 
   const place = told.file === undefined && told.line === undefined ? placeInStack(frames, cwd) : told;
   const output =
     others.length > 0 ? others.map((other) => lineOf(other, cwd)).join('\n') : text(first, 'output');
+  const [message = '', ...more] = messageOf(first, cwd).split('\n');
   const parts = {
-    frame: plain(frameOf(first), cwd),
+    frame: join(more.join('\n'), plain(frameOf(first), cwd)),
     stack: plain(frames.join('\n'), cwd),
     output: output && withoutFolders(output, cwd),
     command: text(first, 'command'),
   };
-  return { message: messageOf(first, cwd), ...known(place), ...known(parts) };
+  return { message, ...known(place), ...known(parts) };
+}
+
+/** The further lines of a message, and the frame if it is not among them, as Babel's is. */
+function join(more: string, frame = ''): string {
+  const details = more.replace(/^\s*\n|\s+$/g, '');
+  if (!details || !frame) return details || frame;
+  return details.includes(frame) ? details : `${details}\n\n${frame}`;
 }
 
 /** A text in which the working folder and the user's home are not told: `src/a.ts`, `~/lib/b.ts`. */
@@ -136,7 +145,8 @@ function pointAt(code: string, line: number, column = 1): string {
 function lineOf(error: unknown, cwd: string): string {
   const { file, line, column } = placeOf(error, cwd);
   const place = [file, line, column].filter((part) => part !== undefined).join(':');
-  return place ? `${place}: ${messageOf(error, cwd)}` : messageOf(error, cwd);
+  const [message = ''] = messageOf(error, cwd).split('\n');
+  return place ? `${place}: ${message}` : message;
 }
 
 function toRelative(file: string, cwd: string): string {

@@ -2,7 +2,7 @@
 // something of a request into a path on the disk. It looks at the disk, but reads no file's content and answers nobody.
 
 import { type BigIntStats, readdirSync, realpathSync, statSync } from 'node:fs';
-import { join, resolve, sep } from 'node:path';
+import { join, parse, resolve, sep } from 'node:path';
 import { toPath } from './events.ts';
 import { closest, lower } from './near.ts';
 
@@ -136,7 +136,7 @@ type Look = Omit<FoundFile, 'path'> | { readonly type: 'folder'; readonly file: 
 
 /**
  * Finds files of a root and of folders mounted over it; where several have a claim, the longest prefix comes first and the
- * root last.
+ * root last. A `RangeError` if one of them is the root of a disk.
  */
 export function createResolver(root: string, options: ResolverOptions = {}): Resolver {
   const { mounts = {}, followSymlinks = false, onNotice = () => {} } = options;
@@ -304,6 +304,9 @@ export function createResolver(root: string, options: ResolverOptions = {}): Res
 
 function base(prefix: string, folder: string): Base {
   const dir = resolve(folder);
+  // sirv finds nothing there, and a whole disk is nothing to show to every page of a browser.
+  if (parse(dir).root === dir)
+    throw new RangeError(`Cannot serve "${dir}": it is the whole disk. Name a folder`);
   return { prefix: prefix.split('/').filter(Boolean), dir, real: realAt(dir) };
 }
 

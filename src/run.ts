@@ -303,31 +303,30 @@ function readStat(pid: string): string {
   }
 }
 
-// Waits for a line; if the server dies, it reads the end of its input instead.
+// Waits for a line; if the server is gone, it reads the end of its input instead.
 const GUARD = 'read -r line || { kill -s TERM -- "-$1"; sleep 1; kill -s KILL -- "-$1"; }';
 
-/** Ends the run's processes when this process goes without `close()`, by its own will or killed. Gives its undo. */
+/** Ends a run's processes when this process goes without `close()`: by its own will, or killed. Gives its undo. */
 function guard({ pid }: ChildProcess): () => Promise<unknown> {
   if (pid === undefined) return () => Promise.resolve();
-  const onExit = () => {
-    if (POSIX) signalGroup(pid, 'SIGTERM');
-    else spawnSync('taskkill', taskkill(pid), { stdio: 'ignore' });
-  };
-  process.once('exit', onExit);
-  if (!POSIX) return async () => process.off('exit', onExit);
-  // In a session of its own: a Ctrl-C or a closed terminal is not for it.
+  if (!POSIX) return onExit(() => spawnSync('taskkill', taskkill(pid), { stdio: 'ignore' }));
+  // A process that is killed can do nothing, so another one watches. In a session of its own: Ctrl-C isn't for it.
   const watchdog = spawn('/bin/sh', ['-c', GUARD, 'sh', String(pid)], {
     detached: true,
     cwd: '/',
     stdio: ['pipe', 'ignore', 'ignore'],
   });
-  watchdog.stdin.on('error', () => {}); // somebody ended it: what is left is the 'exit' event
+  watchdog.stdin.on('error', () => {}); // somebody ended it before
   const exit = exitOf(watchdog);
   return () => {
-    process.off('exit', onExit);
     watchdog.stdin.end('\n');
     return exit;
   };
+}
+
+function onExit(listener: () => void): () => Promise<unknown> {
+  process.once('exit', listener);
+  return async () => process.off('exit', listener);
 }
 
 /** Waits for a promise, but no longer than `ms`. */

@@ -15,8 +15,10 @@ const BURST_LASTS = 2000;
 /** The pause after something that follows a batch closely: it may be the second file of a burst. */
 const FOLLOWING_QUIET = 20;
 const FOLLOWS = 100;
-/** More files than this at once are a burst. */
+/** More files than this at once are a burst; the pauses in one of many are longer. */
 const BURST_FILES = 8;
+const MANY_FILES = 50;
+const MANY_QUIET = 150;
 /** Looks at the same time; more only queue up behind libuv's four threads. */
 const LOOKS = 16;
 /** How long settled() waits at most. */
@@ -159,16 +161,19 @@ export function createSettle(
   function pause(): number {
     const now = performance.now();
     const waited = now - settledAt;
-    const quiet = burstQuiet(now);
-    if (quiet === BURST_QUIET && waited >= BURST_LASTS) return 0;
-    if (pending.size > 0) return (quiet === BURST_QUIET ? BURST_LASTS : HELD) - waited;
+    const quiet = quietNeeded(now);
+    const isBurst = quiet >= BURST_QUIET;
+    if (isBurst && waited >= BURST_LASTS) return 0;
+    if (pending.size > 0) return (isBurst ? BURST_LASTS : HELD) - waited;
     return quiet - (now - lastEvent);
   }
 
-  function burstQuiet(now: number): number {
+  function quietNeeded(now: number): number {
+    if (files > MANY_FILES) return MANY_QUIET;
     if (files > BURST_FILES) return BURST_QUIET;
     const follows = now - lastBatch < FOLLOWS && [...batch.keys()].some((file) => !previous.has(file));
-    return follows ? FOLLOWING_QUIET : 0;
+    if (!follows) return 0;
+    return files > 1 ? BURST_QUIET : FOLLOWING_QUIET;
   }
 
   function tell(): void {

@@ -120,12 +120,8 @@ export function serveFiles(
     preset(res, { 'X-Content-Type-Options': 'nosniff' });
     if (req.method !== 'GET' && req.method !== 'HEAD') {
       res.setHeader('Allow', 'GET, HEAD');
-      return sendPage(
-        req,
-        res,
-        405,
-        errorPage('Method not allowed', 'Files can be read, with GET and HEAD.'),
-      );
+      const page = errorPage('Method not allowed', 'Files can be read, with GET and HEAD.');
+      return sendPage(req, res, 405, page);
     }
     const target = parseTarget(req.url);
     if (!target) return sendPage(req, res, 400, errorPage('Bad request', 'This address can name no file.'));
@@ -262,13 +258,20 @@ export function serveFiles(
   };
 }
 
+interface Facts {
+  readonly status: 200 | 404;
+  readonly size: number;
+  readonly etag: string;
+  readonly modified: number;
+  readonly isProof: boolean;
+}
+
 /** What the kind of a file and its query add to the decision. */
 function answerFor(
   { req, target }: Exchange,
   found: FoundFile,
-  sent: { status: 200 | 404; size: number; etag: string; modified: number; isProof: boolean },
+  { status, size, ...validators }: Facts,
 ): Answer {
-  const { status, size, ...validators } = sent;
   const isFont = FONT.test(found.file);
   const isVersion = stylesheetVersion(found, target) !== undefined;
   const cacheControl = isFont ? 'no-store' : isVersion ? 'max-age=31536000, immutable' : 'no-cache';

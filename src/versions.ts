@@ -98,7 +98,7 @@ export function factsOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): stri
 }
 
 /** Last-Modified in ms: whole seconds, and not in the future (RFC 9110, 8.8.2.1). */
-export function modifiedOf({ mtimeMs }: BigIntStats): number {
+export function modifiedOf({ mtimeMs }: Pick<BigIntStats, 'mtimeMs'>): number {
   return Math.floor(Math.min(Number(mtimeMs), Date.now()) / 1000) * 1000;
 }
 

@@ -124,6 +124,24 @@ const shapes: [string, unknown, Failure][] = [
     { message: 'Unexpected token', file: 'App.svelte', line: 5, column: 3 },
   ],
   [
+    'Babel',
+    error('/work/site/a.js: Unexpected token (2:8)\n\n  1 | let a;\n> 2 | let b = ;\n    |         ^\n', {
+      code: 'BABEL_PARSE_ERROR',
+      loc: { line: 2, column: 8, index: 15 },
+    }),
+    {
+      message: 'a.js: Unexpected token (2:8)',
+      line: 2,
+      column: 9,
+      frame: '  1 | let a;\n> 2 | let b = ;\n    |         ^',
+    },
+  ],
+  [
+    'a message of several lines, with a frame',
+    { message: 'Cannot find "a"\nDid you mean "b"?\n', frame: '> 1 | a' },
+    { message: 'Cannot find "a"', frame: 'Did you mean "b"?\n\n> 1 | a' },
+  ],
+  [
     'a file outside the working folder',
     error('Bad', { file: '/work/shared/a.css', line: 1 }),
     { message: 'Bad', file: '../shared/a.css', line: 1 },

@@ -304,6 +304,10 @@ function near(root: string, raw: string, options?: ResolverOptions): string[] {
   return target ? createResolver(root, options).near(target) : [];
 }
 
+test('createResolver() of a whole disk is refused', () => {
+  assert.throws(() => createResolver('/'), /Cannot serve "\/"/);
+});
+
 test('near() suggests siblings, never hidden ones', () => {
   using root = folder({ 'docs/guide.html': '', 'docs/.guide.html': '', '.guid': '', 'guid.pem': '' });
   assert.equal(near(root.path, '/docs/giude.html'), ['/docs/guide.html']);

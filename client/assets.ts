@@ -1,0 +1,271 @@
+// New bytes of images, fonts, icons and media, shown in place. What is there stays until the new file has come, and stays
+// for good if it does not. Nodes stay the same; addresses get the token of the change as the last part of their query.
+
+/** Files that can be swapped wherever a page shows them. */
+const SWAPPABLE =
+  /\.(a?png|jpe?g|gif|webp|avif|svg|ico|cur|bmp|woff2?|[ot]tf|mp[34]|m4[av]|webm|og[gav]|opus|wav|flac|aac|mov)$/i;
+const ATTRIBUTE = /^(src|srcset|href|xlink:href|data|poster|background|style)$/;
+/** Elements that lead to a file, or run in a document of their own. */
+const ELSEWHERE = /^(a|area|base|i?frame)$/;
+/** Where addresses are: in an attribute, in a srcset, in CSS. */
+const WHOLE = /\S(.*\S)?/;
+const CANDIDATES = /[^\s,]\S*[^\s,]/g;
+const CSS = /url\(\s*[^"')\s]+|"[^"]+"|'[^']+'/g;
+/** Milliseconds after which a file that does not come is given up. */
+const LIMIT = 10_000;
+
+/** The token of the newest bytes of each path. */
+const tokens = new Map<string, string>();
+let count = 0;
+/** Images that are loaded stay in the browser's memory until the page has taken them up. */
+let held = new Map<string, HTMLImageElement>();
+
+/** A text with the address of a changed file in it. */
+interface Use {
+  /** What addresses in it are relative to. */
+  readonly base: string;
+  readonly pattern: RegExp;
+  readonly read: () => string;
+  readonly write: (text: string) => unknown;
+  /** Loads a file, so that it can be shown at once. */
+  readonly load: (url: string) => unknown;
+  /** It cannot be told what becomes of another address. */
+  readonly unsure?: boolean;
+}
+
+interface AnyRule extends CSSRule {
+  readonly style?: CSSStyleDeclaration;
+  readonly cssRules?: CSSRuleList;
+  readonly styleSheet?: CSSStyleSheet | null;
+}
+
+/**
+ * Shows the new bytes of files wherever the page uses them. Uses that have come since an earlier swap get the newest bytes
+ * too, even if `paths` is empty: for an address that it has seen, a browser shows the old ones from its memory.
+ *
+ * @param paths URL paths, percent-encoded
+ * @returns `false` if a use cannot be swapped in place, or none was found: then only a reload is sure to be right
+ */
+export async function swapAssets(paths: readonly string[]): Promise<boolean> {
+  if (!paths.every((path) => SWAPPABLE.test(path))) return false;
+  const changed = new Set(paths.map(canonical));
+  // What a script has fetched it may show in any way.
+  for (const entry of performance.getEntriesByType('resource')) {
+    const { name, initiatorType } = entry as PerformanceResourceTiming;
+    if (!/^(fetch|xmlhttprequest|beacon)$/.test(initiatorType) || /[?&]live-sse=/.test(name)) continue;
+    if (changed.has(canonical(new URL(name).pathname))) return false;
+  }
+  const token = `${Date.now().toString(36)}-${++count}`;
+  for (const path of changed) tokens.set(path, token);
+  held = new Map();
+  const uses = [...usesOf(document)].filter((use) => {
+    const { found } = renew(use);
+    for (const path of found.values()) changed.delete(path);
+    return found.size > 0;
+  });
+  if (changed.size > 0 || uses.some(({ unsure }) => unsure)) return false;
+  await Promise.all(uses.map(swap));
+  return true;
+}
+
+/** A path in the one form that can be compared. */
+function canonical(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path; // a stray percent sign
+  }
+}
+
+/** The text with addresses of the newest bytes, and the paths of those that were not, by their new address. */
+function renew({ read, pattern, base }: Use): { readonly text: string; readonly found: Map<string, string> } {
+  const found = new Map<string, string>();
+  const text = read().replace(pattern, (match) => {
+    const old = match.replace(/^(url\(\s*|["'])|["']$/g, '');
+    try {
+      const url = new URL(old, base);
+      const path = canonical(url.pathname);
+      const token = url.origin === location.origin && tokens.get(path);
+      if (!token || url.search.endsWith(`live-sse=${token}`)) return match;
+      const [, address = '', hash = ''] = /^([^#]*?)(?:[?&]live-sse=[^&#]*)?(#.*)?$/.exec(old) ?? [];
+      const renewed = `${address}${address.includes('?') ? '&' : '?'}live-sse=${token}${hash}`;
+      found.set(new URL(renewed, base).href, path);
+      return match.replace(old, () => renewed);
+    } catch {
+      return match; // not an address
+    }
+  });
+  return { text, found };
+}
+
+async function swap(use: Use): Promise<void> {
+  const { text, found } = renew(use);
+  try {
+    await Promise.all([...found.keys()].map(use.load));
+    // A newer swap, or a script, may have been quicker.
+    if (renew(use).text === text) await use.write(text);
+  } catch {} // it cannot be loaded, or shown: the old one stays
+}
+
+function* usesOf(root: Document | ShadowRoot): Generator<Use> {
+  for (const element of root.querySelectorAll('*')) {
+    if (element.shadowRoot) yield* usesOf(element.shadowRoot);
+    for (const attribute of element.attributes) {
+      if (ATTRIBUTE.test(attribute.name)) yield* usesIn(element, attribute);
+    }
+  }
+  for (const sheet of [...root.styleSheets, ...root.adoptedStyleSheets]) yield* usesInSheet(sheet);
+}
+
+function* usesIn(element: Element, attribute: Attr): Generator<Use> {
+  const { localName } = element;
+  const inCss = attribute.name === 'style';
+  if (!inCss && ELSEWHERE.test(localName)) return;
+  if (localName === 'link' && !/icon/i.test(element.getAttribute('rel') ?? '')) return;
+  const media = localName === 'source' ? element.parentNode : element;
+  const write = (text: string) => {
+    attribute.value = text;
+  };
+  yield {
+    base: document.baseURI,
+    pattern: inCss ? CSS : attribute.name === 'srcset' ? CANDIDATES : WHOLE,
+    read: () => attribute.value,
+    // A custom element may have looked at it once.
+    unsure: !inCss && localName.includes('-'),
+    load: (url) => loadImage(url, element.getAttribute('crossorigin')),
+    write,
+    ...(/^(use|object|embed)$/.test(localName) &&
+      !inCss && {
+        load: () => {},
+        write: (text: string) => cover(element, attribute.name, text),
+      }),
+    ...(media instanceof HTMLMediaElement &&
+      attribute.name === 'src' && {
+        load: (url: string) => {
+          const probe = document.createElement('video');
+          probe.src = url;
+          return event(probe, 'loadeddata');
+        },
+        write: (text: string) => keepTime(media, () => write(text)),
+      }),
+  };
+}
+
+function* usesInSheet(sheet: CSSStyleSheet): Generator<Use> {
+  try {
+    yield* usesInRules(sheet.cssRules, sheet.href ?? document.baseURI);
+  } catch {} // of another origin
+}
+
+function* usesInRules(rules: Iterable<AnyRule>, base: string): Generator<Use> {
+  for (const rule of rules) {
+    const { style, cssRules, styleSheet } = rule;
+    if (styleSheet) yield* usesInSheet(styleSheet);
+    if (cssRules) yield* usesInRules(cssRules, base);
+    if (!style) continue;
+    const write = (text: string) => {
+      style.cssText = text;
+    };
+    yield {
+      base,
+      pattern: CSS,
+      read: () => style.cssText,
+      load: (url) => loadImage(url, /mask|shape-outside/.test(style.cssText) ? '' : null),
+      write,
+      ...(rule instanceof CSSFontFaceRule && fontUse(rule)),
+    };
+  }
+}
+
+/** Resolves with the event, and rejects if the element has an error instead. */
+function event(target: EventTarget, type: string): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    target.addEventListener(type, resolve, { once: true });
+    target.addEventListener('error', reject, { once: true });
+    setTimeout(reject, LIMIT);
+  });
+}
+
+/** Loads an image once for all its uses of one mode: only those take it from memory. */
+function loadImage(url: string, crossOrigin: string | null): Promise<void> {
+  const key = `${crossOrigin} ${url}`;
+  const image = held.get(key) ?? new Image();
+  if (!image.src) {
+    held.set(key, image);
+    image.crossOrigin = crossOrigin;
+    image.src = url;
+  }
+  return image.decode();
+}
+
+/** Changes an element that is blank while it loads below a clone that has loaded already. */
+async function cover(element: Element, name: string, text: string): Promise<void> {
+  const stand = element.cloneNode(true);
+  if (!(stand instanceof Element)) return;
+  const load = (target: Element) => {
+    const attribute = target.getAttributeNode(name);
+    if (attribute) attribute.value = text;
+    return event(target, 'load');
+  };
+  stand.removeAttribute('id');
+  if (element instanceof HTMLElement && stand instanceof HTMLElement) {
+    const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = element;
+    stand.style.cssText += `;position:absolute;margin:0;visibility:hidden;box-sizing:border-box;left:${offsetLeft}px;top:${offsetTop}px;width:${offsetWidth}px;height:${offsetHeight}px`;
+  }
+  try {
+    const loaded = load(stand);
+    element.after(stand);
+    await loaded;
+    if (stand instanceof HTMLElement) stand.style.visibility = '';
+    await load(element);
+  } finally {
+    stand.remove();
+  }
+}
+
+/** Changes the file of a sound or a film, which goes on where it was. */
+async function keepTime(media: HTMLMediaElement, write: () => void): Promise<void> {
+  const { currentTime, paused, playbackRate } = media;
+  const ready = event(media, 'loadedmetadata');
+  write();
+  media.load();
+  await ready;
+  media.currentTime = currentTime;
+  media.playbackRate = playbackRate;
+  if (!paused) await media.play();
+}
+
+/** How a font is swapped: one that has loaded stands in until that of the rule has loaded too. */
+function fontUse({ style }: CSSFontFaceRule): Pick<Use, 'load' | 'write'> {
+  const faces: FontFace[] = [];
+  const value = (name: string) => style.getPropertyValue(name) || undefined;
+  return {
+    load: async (url) => {
+      const face = new FontFace(unquoted(style.getPropertyValue('font-family')), `url("${url}")`, {
+        style: value('font-style'),
+        weight: value('font-weight'),
+        stretch: value('font-stretch'),
+        unicodeRange: value('unicode-range'),
+        featureSettings: value('font-feature-settings'),
+      });
+      faces.push(await face.load());
+    },
+    write: async (text) => {
+      const [face] = faces;
+      if (!face) return;
+      document.fonts.add(face);
+      style.cssText = text;
+      const alike = [...document.fonts].filter((other) =>
+        (['family', 'style', 'weight', 'stretch', 'unicodeRange'] as const).every(
+          (name) => unquoted(other[name]) === unquoted(face[name]),
+        ),
+      );
+      await Promise.all(alike.map((other) => other.load()));
+      document.fonts.delete(face);
+    },
+  };
+}
+
+function unquoted(text: string): string {
+  return text.replace(/["']/g, '');
+}
