@@ -1,17 +1,21 @@
 // The script in every page: hears what changed on the disk and does the gentlest thing that shows it.
 
-import { isNews, join, type StreamEvent } from './stream.ts';
+import { isLater, join, type StreamEvent } from './stream.ts';
 import { pathIn, watchUses } from './uses.ts';
 
 /** The name of the worker that goes with this script; the build puts a hash of the worker there. */
 declare const WORKER: string;
 
-/** A page may be reloaded this often in `PERIOD` milliseconds. */
+/** So many pages in a row may be reloaded before they are `YOUNG` ms old. */
 const RELOADS = 3;
-const PERIOD = 2000;
+const YOUNG = 1000;
+/** Milliseconds until the page is reloaded all the same, if there was quiet. */
+const REST = 2000;
 /** Milliseconds of quiet after which a page that nobody sees takes what has come in. */
 const HIDDEN = 1000;
 
+/** Stands for all stylesheets among the paths of some. */
+const ALL = '*.css';
 /** What is added to the key under which the page's place is kept. */
 const PLACE = ':place';
 
@@ -19,8 +23,8 @@ const PLACE = ':place';
 interface Memory {
   /** Id of the event that was obeyed. */
   readonly id: string;
-  /** When this page was reloaded last, in ms. */
-  readonly times: readonly number[];
+  /** How many young pages in a row were reloaded. */
+  readonly count: number;
   /** That reload came after a burst of them had ended. */
   readonly late: boolean;
   readonly place?: boolean;
@@ -35,8 +39,7 @@ interface Due {
 /** Stylesheets that are to be swapped. */
 interface Styles {
   readonly id: string;
-  readonly paths: ReadonlySet<string>;
-  readonly all: boolean;
+  readonly paths: readonly string[];
 }
 
 const script = document.currentScript;
@@ -58,7 +61,7 @@ function run(script: HTMLOrSVGScriptElement): void {
     : '';
   const toPath = (path: string) => pathIn(prefix + path, url.href);
   const file = script.getAttribute('data-file');
-  const { pathOf, uses } = watchUses(file === null ? undefined : toPath(file));
+  const { pathOf, uses } = watchUses(file && toPath(file));
   let memory = remember();
   let due: Due | undefined;
   let styles: Styles | undefined;
@@ -74,9 +77,8 @@ function run(script: HTMLOrSVGScriptElement): void {
     }
     const paths: readonly string[] = JSON.parse(data).paths.map(toPath);
     if (type === 'css') {
-      const earlier = styles ?? { paths: [], all: false };
-      styles = { id, paths: new Set([...earlier.paths, ...paths]), all: earlier.all || paths.length === 0 };
-    } else if ((!memory || isNews(id, memory.id)) && (paths.length === 0 || paths.some(uses))) {
+      styles = { id, paths: [...(styles?.paths ?? []), ...(paths.length > 0 ? paths : [ALL])] };
+    } else if (paths.length === 0 || paths.some(uses)) {
       due = { id, path: paths.find(uses) ?? '' };
     }
     clearTimeout(timer);
@@ -91,34 +93,35 @@ function run(script: HTMLOrSVGScriptElement): void {
     else if (sheets) void swap(sheets);
   };
 
-  const swap = async ({ id, paths, all }: Styles) => {
-    const missed = [...paths].filter(uses);
+  const swap = async ({ id, paths }: Styles) => {
+    const all = paths.includes(ALL);
+    const missed = paths.filter(uses);
     if (!all && missed.length === 0) return;
     try {
       const { swapStyles } = await load<typeof import('./css.ts')>('css');
-      const swapped = swapStyles((path) => all || paths.has(path), id, pathOf);
+      const swapped = swapStyles((path) => all || paths.includes(path), id, pathOf);
       if (missed.every((path) => swapped.has(path))) return;
     } catch {} // a sheet that cannot be swapped, or nothing to swap it with
     void reload({ id, path: missed[0] ?? '' });
   };
 
   const reload = async ({ id, path }: Due) => {
-    const now = Date.now();
-    const times = [...(memory?.times ?? []), now].filter((time) => time > now - PERIOD);
-    if (times.length > (memory?.late ? 1 : RELOADS)) {
-      if (memory?.late) {
-        return console.warn(`live-sse: ${path} changes with each load: no more reloads`);
-      }
+    const young = performance.now() < YOUNG;
+    const count = young ? (memory?.count ?? 0) + 1 : 0;
+    if (young && memory?.late) {
+      return console.warn(`live-sse: ${path} changes with each load: no more reloads`);
+    }
+    if (count > RELOADS) {
       // A burst of saves comes to rest, and is shown then. If that reload brings the next change, it is a loop.
       due = { id, path };
       late = true;
-      timer = setTimeout(obey, PERIOD);
+      timer = setTimeout(obey, REST);
       return;
     }
-    memory = { id, times, late };
+    memory = { id, count, late };
     try {
       const key = storageKey();
-      sessionStorage.setItem(key, JSON.stringify(memory));
+      sessionStorage[key] = JSON.stringify(memory);
       const { savePlace } = await load<typeof import('./restore.ts')>('restore');
       savePlace(key + PLACE);
     } catch {} // not allowed, or full: the reload matters more
@@ -129,13 +132,15 @@ function run(script: HTMLOrSVGScriptElement): void {
   if (memory?.place) {
     void load<typeof import('./restore.ts')>('restore').then((it) => it.restorePlace(storageKey() + PLACE));
   }
-  join(base, script.getAttribute('data-id') ?? '', WORKER, receive);
+  const stamp = script.getAttribute('data-id') ?? '';
+  // A page from some cache has an old stamp, again and again: what was obeyed before is not obeyed anew.
+  join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);
 }
 
 function remember(): Memory | undefined {
   try {
     const key = storageKey();
-    return { ...JSON.parse(sessionStorage.getItem(key) ?? ''), place: key + PLACE in sessionStorage };
+    return { ...JSON.parse(sessionStorage[key]), place: key + PLACE in sessionStorage };
   } catch {} // nothing is kept, or that is not allowed here
 }
 

@@ -22,8 +22,10 @@ const SILENCE = 25_000;
 /** Milliseconds until the next try after an answer that was no stream. */
 const REFUSED = 1000;
 /** Milliseconds between two words to the worker, and how many may stay unanswered before the page helps itself. */
-const BEAT = 800;
+const BEAT = 400;
 const PATIENCE = 3;
+/** How many more, while the worker may have yet to start. */
+const START = 5;
 
 /** Is the event `id` not yet part of what stands at `cursor`? Ids are `<boot>-<n>`; those of another boot always are. */
 export function isNews(id: string, cursor: string): boolean {
@@ -31,6 +33,11 @@ export function isNews(id: string, cursor: string): boolean {
   const [cursorBoot, cursorN] = splitId(cursor);
   // As a pair: one number of both would be beyond what a number holds exactly.
   return boot !== cursorBoot || n > cursorN;
+}
+
+/** Does the event `id` come after the event `other`? The boots of a server are in the order of time. */
+export function isLater(id: string, other: string): boolean {
+  return isNews(id, other) && splitId(id)[0] >= splitId(other)[0];
 }
 
 /** The boot and the number in an id. */
@@ -163,13 +170,13 @@ export function join(base: string, id: string, worker: string, onEvent: (event: 
       unanswered++;
       if (unanswered > PATIENCE) helpItself();
       // A worker whose process has died says nothing for ever, but a new one can be had.
-      if (unanswered % 8 === PATIENCE + 1) employ();
+      if (unanswered % 8 === 4) employ();
       say('ping');
     } else helpItself();
   };
 
   const enter = () => {
-    unanswered = 0;
+    unanswered = -START;
     employ();
     clearInterval(beat);
     beat = setInterval(tick, BEAT);

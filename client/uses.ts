@@ -21,19 +21,19 @@ export function pathIn(url: string, base: string): string {
  * Is the document at `path` made of the file at `changed`? Both canonical.
  * @param file the path of the document's file, if the server said so
  */
-export function isOwnFile(changed: string, path: string, file?: string): boolean {
+export function isOwnFile(changed: string, path: string, file?: string | null): boolean {
   if (changed === file || changed === path) return true;
   const bare = path.replace(/\/$/, '');
-  if (changed === `${bare}/index.html` || changed === `${bare}.html`) return true;
+  if ([`${bare}/index.html`, `${bare}.html`].includes(changed)) return true;
   // A document without a file may be the list of a folder: what appears in the folder concerns it.
-  return file === undefined && path.endsWith('/') && changed.slice(0, changed.lastIndexOf('/') + 1) === path;
+  return !file && path.endsWith('/') && changed.slice(0, changed.lastIndexOf('/') + 1) === path;
 }
 
 /**
  * Starts to note what the page loads.
  * @param own URL path of the document's file, if the server said so
  */
-export function watchUses(own: string | undefined): Uses {
+export function watchUses(own: string | null): Uses {
   const pathOf = (url: string) => pathIn(url, document.baseURI);
   const loaded = new Set<string>();
   let unknown = false;

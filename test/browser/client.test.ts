@@ -1,29 +1,29 @@
 import { rmSync } from 'node:fs';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { BrowserContext, Page } from 'puppeteer-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
 import { type Folder, folder, until } from '../harness.ts';
 import { launch } from './chromium.ts';
-import { type StandIn, start } from './standin.ts';
 
 /** A folder that is served, and pages of it in a browser of their own. */
 interface Site extends AsyncDisposable {
-  readonly server: StandIn;
+  readonly server: LiveServer;
   readonly folder: Folder;
   readonly context: BrowserContext;
   /** Paths and queries that were requested. */
   readonly requests: string[];
   /** Opens a page and waits until it hears the server. */
   open(path?: string): Promise<Page>;
-  /** Writes a file, and tells the pages. */
-  save(name: string, content: string): void;
 }
 
 const chrome = await launch();
 
-async function serve(files: Record<string, string>): Promise<Site> {
+async function serve(files: Record<string, string>, options: StartOptions = {}): Promise<Site> {
   const site = folder(files);
-  const server = await start({ root: site.path });
+  const server = await start({ root: site.path, port: 0, host: '127.0.0.1', ...options });
   const requests: string[] = [];
   server.server.on('request', (req) => requests.push(req.url ?? ''));
   const context = await chrome.browser.createBrowserContext();
@@ -39,10 +39,6 @@ async function serve(files: Record<string, string>): Promise<Site> {
       await heard(page, server);
       await page.evaluate('window.marker = 1');
       return page;
-    },
-    save: (name, content) => {
-      site.write(name, content);
-      server.send(name.endsWith('.css') ? 'css' : 'reload', { paths: [`/${name}`] });
     },
     [Symbol.asyncDispose]: async () => {
       await context.close();
@@ -66,11 +62,22 @@ const WATCH = `
 let sentinels = 0;
 
 /** Resolves when the page has got an event that is sent now: all that was sent before has been there too. */
-async function heard(page: Page, server: StandIn): Promise<void> {
+async function heard(page: Page, server: LiveServer): Promise<void> {
   const number = ++sentinels;
   await until('the page to hear of an event', () => {
     server.send('sentinel', number);
     return page.evaluate(`heard.includes(${number})`).catch(() => false) as Promise<boolean>; // between two pages
+  });
+}
+
+/** Resolves when this many entries have changed. */
+function changes(server: LiveServer, count: number): Promise<void> {
+  let seen = 0;
+  return new Promise((resolve) => {
+    server.on('change', ({ changes }) => {
+      seen += changes.length;
+      if (seen >= count) resolve();
+    });
   });
 }
 
@@ -122,7 +129,7 @@ test('a saved stylesheet is swapped in place, and no frame is unstyled', async (
     `watch(() => [${style('p', 'color')}, ${style('p', 'width')}, ${style('p', 'backgroundColor')}])`,
   );
 
-  site.save('a.css', 'p { color: rgb(2, 0, 0); width: 300px; background: red }');
+  site.folder.write('a.css', 'p { color: rgb(2, 0, 0); width: 300px; background: red }');
   await see(page, style('p', 'color'), 'rgb(2, 0, 0)');
   await see(page, 'document.querySelectorAll("link").length', 2);
 
@@ -147,7 +154,7 @@ test('a stylesheet that is imported at any depth is fetched again', async () => 
   const page = await site.open();
   await page.evaluate(`watch(() => [${style('p', 'color')}, ${style('p', 'width')}])`);
   for (const width of ['200px', '300px']) {
-    site.save('css/c.css', `p { width: ${width} }`);
+    site.folder.write('css/c.css', `p { width: ${width} }`);
     await see(page, style('p', 'width'), width);
   }
   await stays(page);
@@ -166,7 +173,7 @@ test('a stylesheet that a <style> imports is fetched again', async () => {
     `watch(() => [${style('p', 'color')}, ${style('p', 'width')}, ${style('p', 'height')}])`,
   );
   for (const width of ['200px', '300px']) {
-    site.save('c.css', `p { width: ${width} }`);
+    site.folder.write('c.css', `p { width: ${width} }`);
     await see(page, style('p', 'width'), width);
   }
   await stays(page);
@@ -191,9 +198,9 @@ test('a stylesheet in open shadow roots is swapped', async () => {
     inner.innerHTML = '<link rel=stylesheet href=a.css><i style="display:block"></i>'`);
   const color = 'getComputedStyle(inner.querySelector("i")).color';
   await see(page, color, 'rgb(1, 0, 0)');
-  site.save('a.css', '@import "b.css"; i { color: rgb(2, 0, 0) }');
+  site.folder.write('a.css', '@import "b.css"; i { color: rgb(2, 0, 0) }');
   await see(page, color, 'rgb(2, 0, 0)');
-  site.save('b.css', 'i { width: 2px }');
+  site.folder.write('b.css', 'i { width: 2px }');
   await see(page, 'getComputedStyle(inner.querySelector("i")).width', '2px');
   await stays(page);
 });
@@ -207,26 +214,32 @@ test('a stylesheet that a script fetched reloads the page', async () => {
   });
   const page = await site.open();
   await see(page, style('p', 'color'), 'rgb(1, 0, 0)');
-  site.save('a.css', 'p { color: rgb(2, 0, 0) }');
+  site.folder.write('a.css', 'p { color: rgb(2, 0, 0) }');
   await see(page, style('p', 'color'), 'rgb(2, 0, 0)');
   await reloads(page);
 });
 
 test('a stylesheet that does not come leaves the old one', async () => {
-  await using site = await serve({
+  let broken = false;
+  const files = {
     'index.html': html('<link rel=stylesheet href=a.css>'),
     'a.css': 'p { color: rgb(1, 0, 0) }',
+  };
+  await using site = await serve(files, {
+    middleware: [
+      (req, res, next) => (broken && req.url?.startsWith('/a.css') ? res.writeHead(503).end() : next()),
+    ],
   });
   const page = await site.open();
   await page.evaluate(`watch(() => ${style('p', 'color')})`);
-  const content = 'p { color: rgb(1, 0, 0); top: 1px }';
-  rmSync(site.folder.file('a.css'));
-  site.server.send('css', { paths: ['/a.css'] });
+  broken = true;
+  site.folder.write('a.css', 'p { color: rgb(2, 0, 0) }');
   await until('the sheet to be asked for', () => site.requests.some((url) => url.startsWith('/a.css?')));
   await see(page, 'document.querySelectorAll("link").length', 1);
   assert.equal(await look(page, 'looks'), ['rgb(1, 0, 0)']);
-  site.save('a.css', content);
-  await see(page, style('p', 'top'), '1px');
+  broken = false;
+  site.folder.write('a.css', 'p { color: rgb(3, 0, 0) }');
+  await see(page, style('p', 'color'), 'rgb(3, 0, 0)');
   await stays(page);
 });
 
@@ -238,7 +251,8 @@ test('after 100 quick saves the newest sheet is shown, in one link', async () =>
   const page = await site.open();
   await page.evaluate(`watch(() => ${style('p', 'color')})`);
   for (let i = 1; i <= 100; i++) {
-    site.save('a.css', `p { width: ${i}px; color: rgb(1, 0, 0) }`);
+    site.folder.write('a.css', `p { width: ${i}px; color: rgb(1, 0, 0) }`);
+    site.server.css('/a.css');
     if (i % 3 === 0) await look(page, '1'); // some come together, some do not
   }
   await see(page, style('p', 'width'), '100px');
@@ -260,13 +274,13 @@ test('alternate, disabled and non-matching sheets stay what they are', async () 
   });
   const page = await site.open();
   await page.evaluate(`watch(() => ${style('p', 'width')})`);
-  for (const name of ['b.css', 'c.css', 'd.css']) site.save(name, 'p { width: 9px }');
+  for (const name of ['b.css', 'c.css', 'd.css']) site.folder.write(name, 'p { width: 9px }');
   await see(
     page,
     '[...document.querySelectorAll("link")].filter((it) => it.href.includes("live-sse")).length',
     3,
   );
-  site.save('a.css', 'p { width: 5px }');
+  site.folder.write('a.css', 'p { width: 5px }');
   await see(page, style('p', 'width'), '5px');
   await see(page, 'document.querySelectorAll("link").length', 4);
   assert.equal(await look(page, 'looks'), ['1px', '5px']);
@@ -282,7 +296,7 @@ test('css without paths is every stylesheet', async () => {
   });
   const page = await site.open();
   site.folder.write('a.css', 'p { width: 2px }');
-  site.server.send('css', { paths: [] });
+  site.server.css();
   await see(page, style('p', 'width'), '2px');
   await stays(page);
 });
@@ -299,7 +313,7 @@ test('a saved page is reloaded, and keeps its place', async () => {
     document.querySelector('textarea').value = 'more'; document.querySelector('[type=password]').value = 'secret';
     document.querySelector('select').selectedIndex = 1; document.querySelector('details').open = true;
     i.focus(); i.setSelectionRange(2, 4); box.scrollTop = 123; scrollTo(0, 456)`);
-  site.save('index.html', html('', body('new')));
+  site.folder.write('index.html', html('', body('new')));
   await see(page, 'document.querySelector("h1").textContent', 'new');
   await see(
     page,
@@ -323,8 +337,10 @@ test('a file that the page does not use does nothing', async () => {
   });
   const page = await site.open();
   const before = site.requests.length;
+  const changed = changes(site.server, 6);
   for (const name of ['b.html', 'b.css', 'b.js', 'b/index.html', 'a.css.map', 'notes.txt'])
-    site.save(name, '');
+    site.folder.write(name, 'x');
+  await changed;
   await heard(page, site.server);
   await stays(page);
   assert.equal(site.requests.slice(before), []);
@@ -363,7 +379,7 @@ for (const [name, path] of used) {
       'everything to be loaded',
       () => site.requests.includes('/w2.js') && site.requests.some((it) => it.startsWith('/data')),
     );
-    site.server.send('reload', { paths: [`/${path}`] });
+    site.server.reload(`/${path}`);
     await reloads(page);
   });
 }
@@ -371,11 +387,10 @@ for (const [name, path] of used) {
 test('a missing stylesheet that appears is shown without a reload, and one that goes is gone', async () => {
   await using site = await serve({ 'index.html': html('<link rel=stylesheet href=a.css>') });
   const page = await site.open();
-  site.save('a.css', 'p { width: 1px }');
+  site.folder.write('a.css', 'p { width: 1px }');
   await see(page, style('p', 'width'), '1px');
   await stays(page);
   rmSync(site.folder.file('a.css'));
-  site.server.send('reload', { paths: ['/a.css'] });
   await reloads(page);
   assert.is.not(await look(page, style('p', 'width')), '1px');
 });
@@ -383,7 +398,7 @@ test('a missing stylesheet that appears is shown without a reload, and one that 
 test('a missing page that appears is shown', async () => {
   await using site = await serve({ 'index.html': html('') });
   const page = await site.open('docs/');
-  site.save('docs/index.html', html('', 'docs'));
+  site.folder.write('docs/index.html', html('', 'docs'));
   await see(page, 'document.body.textContent', 'docs');
 });
 
@@ -398,7 +413,7 @@ test('only the frame whose page changed is reloaded', async () => {
   });
   const page = await site.open();
   await page.evaluate('Array.from(frames).forEach((frame) => { frame.marker = 1 })');
-  site.save('b.html', html('', 'new'));
+  site.folder.write('b.html', html('', 'new'));
   await see(page, 'Array.from(frames, (frame) => [frame.document.body.textContent, frame.marker ?? 0])', [
     ['a', 1],
     ['new', 0],
@@ -436,7 +451,7 @@ test('a page comes back by itself when the server has started again, once', asyn
   const { port } = site.server;
   await site.server.close();
   site.folder.write('index.html', html('', 'new'));
-  await using again = await start({ root: site.folder.path, port });
+  await using again = await start({ root: site.folder.path, port, host: '127.0.0.1' });
   await see(page, 'document.body.textContent', 'new', 2500);
   await heard(page, again);
   assert.is(loads, 1);
@@ -445,14 +460,14 @@ test('a page comes back by itself when the server has started again, once', asyn
 
 test('a page with a stale stamp is reloaded once', async () => {
   await using site = await serve({ 'index.html': html('') });
-  site.server.send('reload', { paths: ['/index.html'] });
+  site.server.reload('/index.html');
   const page = await site.context.newPage();
   await page.evaluateOnNewDocument(WATCH);
   await page.setRequestInterception(true);
   page.on('request', (request) => {
     if (!request.isNavigationRequest()) return void request.continue();
     const body =
-      '<!doctype html><script async src="/__events/client.js" data-id="old-7" data-file="/index.html"></script>';
+      '<!doctype html><script async src="/__events/client.js" data-id="1-7" data-file="/index.html"></script>';
     return void request.respond({ contentType: 'text/html', body });
   });
   let loads = 0;
@@ -473,11 +488,44 @@ test('a page whose load changes one of its files is not reloaded for ever', asyn
   site.server.server.on('request', (req) => {
     if (req.url !== '/') return;
     loads++;
-    setTimeout(() => site.server.send('reload', { paths: ['/index.html'] }), 20);
+    setTimeout(() => site.server.reload('/index.html'), 20);
   });
   await page.goto(site.server.url);
   await until('the warning', () => warnings.some((it) => it.includes('/index.html changes with each load')));
   assert.is(loads, 5); // the first, three at once, and one when it had come to rest
+});
+
+test('behind a proxy that adds a prefix a page finds the stream and knows its files', async () => {
+  await using site = await serve({
+    'docs/index.html': html('<link rel=stylesheet href=../a.css>'),
+    'a.css': 'p { width: 1px }',
+  });
+  const proxy = createServer((req, res) => {
+    const path = req.url?.replace(/^\/prefix/, '');
+    const { host, port } = site.server;
+    const forward = request({ host, port, path, headers: req.headers }, (answer) => {
+      res.writeHead(answer.statusCode ?? 500, answer.headers);
+      answer.pipe(res);
+    });
+    forward.on('error', () => res.destroy());
+    res.on('close', () => forward.destroy());
+    forward.end();
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  const address = proxy.address();
+  const page = await site.context.newPage();
+  await page.evaluateOnNewDocument(WATCH);
+  await page.goto(`http://127.0.0.1:${(address as AddressInfo).port}/prefix/docs/`);
+  await heard(page, site.server);
+  await page.evaluate('window.marker = 1');
+  site.folder.write('a.css', 'p { width: 2px }');
+  await see(page, style('p', 'width'), '2px');
+  await stays(page);
+  site.folder.write('docs/index.html', html('', '<p>new</p>'));
+  await see(page, 'document.querySelector("p").textContent', 'new');
+  await page.close();
+  proxy.closeAllConnections();
+  proxy.close();
 });
 
 test.after(async () => {

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isNews } from '../../client/stream.ts';
+import { isLater, isNews } from '../../client/stream.ts';
 
 const ids: [string, id: string, cursor: string, expected: boolean][] = [
   ['the next event is', 'mi7c2k-42', 'mi7c2k-41', true],
@@ -14,6 +14,19 @@ const ids: [string, id: string, cursor: string, expected: boolean][] = [
 
 for (const [name, id, cursor, expected] of ids) {
   test(`isNews(): ${name}`, () => assert.is(isNews(id, cursor), expected));
+}
+
+const pairs: [string, id: string, other: string, expected: boolean][] = [
+  ['a higher number', 'mi7c2k-42', 'mi7c2k-9', true],
+  ['a lower number', 'mi7c2k-9', 'mi7c2k-42', false],
+  ['the same', 'mi7c2k-9', 'mi7c2k-9', false],
+  ['a later boot', 'mi7c2z-0', 'mi7c2k-42', true],
+  ['an earlier boot', 'mi7c2k-42', 'mi7c2z-0', false],
+  ['any id and none', 'mi7c2k-0', '', true],
+];
+
+for (const [name, id, other, expected] of pairs) {
+  test(`isLater(): ${name}`, () => assert.is(isLater(id, other), expected));
 }
 
 test.run();
