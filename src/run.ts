@@ -12,8 +12,10 @@ import { withoutFolders } from './failure.ts';
 const KEPT_OUTPUT = 16_384;
 /** Milliseconds from SIGTERM to SIGKILL: a server that is asked to stop has a second. */
 const PATIENCE = 500;
-/** Milliseconds for what a signal or the kernel still has to do: processes to vanish, the last output to be read. */
+/** Milliseconds that killed processes have to vanish. */
 const AFTERMATH = 200;
+/** Milliseconds that the last output has to arrive, after the command has ended. */
+const DRAINING = 1000;
 
 const POSIX = process.platform !== 'win32';
 
@@ -163,7 +165,8 @@ function follow(command: string, { cwd, env, onOutput }: Settings): Run {
     const ms = performance.now() - begin;
     await endTree();
     // A daemon that left the group may hold the pipes for ever.
-    await settled(Promise.all([drained, release()]), AFTERMATH);
+    const released = release();
+    await settled(superseded ? released : Promise.all([drained, released]), DRAINING);
     child.stdout.destroy();
     child.stderr.destroy();
     if (superseded) return undefined;
