@@ -6,11 +6,10 @@
 const FIXED = 'script,template,noscript,base,frameset,[http-equiv]';
 const FIXED_ATTRIBUTE = /^(on.*|nonce|integrity|is|charset)$/;
 /** Elements that look at their attributes or children once, or lose what they show when one is set. */
-const LOADED_ONCE = /^(I?FRAME|OBJECT|EMBED|PARAM|CANVAS|VIDEO|AUDIO|SOURCE|TRACK)$/;
-const HARMLESS = /^(class|style|title|lang|dir|role|alt|aria-.*)$/;
+const LOADED_ONCE = /^(I?FRAME|OBJECT|EMBED|CANVAS|VIDEO|AUDIO|SOURCE)$/;
 /** Elements that no script is likely to set up: those of the head, and what is merely text. */
 const HEAD = /^(TITLE|META|LINK|STYLE)$/;
-const PROSE = /^(P|BR|WBR|HR|B|I|EM|STRONG|SMALL|SUB|SUP|MARK|DEL|INS|S|U|Q|CITE|BLOCKQUOTE)$/;
+const PROSE = /^(P|BR|HR|B|I|EM|STRONG|SMALL|MARK|DEL|INS|S|U|Q)$/;
 /** Pairs of children that are compared at most: beyond that a reload is quicker. */
 const LIMIT = 4e6;
 
@@ -28,23 +27,6 @@ interface Traits {
   readonly weight: number;
 }
 
-/** One element in the old source, in the new one and in the page. */
-interface Trio {
-  readonly from: Element;
-  readonly to: Element;
-  readonly node: Element;
-}
-
-/** A node of the new source that the old one does not have in this place. */
-interface Arrival {
-  readonly node: Node;
-  readonly parent: Node;
-  /** The one before it, if the page has it for sure. */
-  readonly after: Node | undefined;
-  /** The next one that is not new. */
-  readonly before: Node | undefined;
-}
-
 /**
  * Does to the live document what differs between two sources of it: all of it, or nothing.
  *
@@ -53,6 +35,7 @@ interface Arrival {
  */
 export function mergeHtml(oldSource: string, newSource: string, doc: Document = document): boolean {
   try {
+    const parse = (source: string) => new DOMParser().parseFromString(source, 'text/html');
     for (const edit of plan(parse(oldSource), parse(newSource), doc)) edit();
     return true;
   } catch {
@@ -60,29 +43,24 @@ export function mergeHtml(oldSource: string, newSource: string, doc: Document = 
   }
 }
 
-function parse(source: string): Document {
-  return new DOMParser().parseFromString(source, 'text/html');
-}
-
 /** Gives the merge up unless the condition holds. */
 function sure(condition: unknown): asserts condition {
-  if (!condition) throw new Error('Reload');
+  if (!condition) throw 0;
 }
 
 /** The edits that turn `doc`, which was made of `old`, into what `next` would make. */
 function plan(old: Document, next: Document, doc: Document): (() => void)[] {
-  // While the parser is at work, the rest of the old source is still to come.
-  sure(doc.contentType === 'text/html' && doc.readyState !== 'loading');
   const fixed = fixedIn(old);
-  sure(old.compatMode === next.compatMode && fixed.join() === fixedIn(next).join());
-  const scripted = fixed.some((part) => part.startsWith('on')) || [...old.scripts].some(isExecuted);
+  // While the parser is at work, the rest of the old source is still to come.
+  sure(doc.readyState !== 'loading' && fixed.join() === fixedIn(next).join());
+  const scripted = fixed.some((part) => /^(on|<script(?! [^>]*json))/.test(part));
 
   const edits: (() => void)[] = [];
-  const mapped = new Set<Node>();
-  /** The live nodes of those of `old` and `next`. */
+  /** The live nodes of those of `old` and `next`, and the parents whose children were looked for. */
   const live = new Map<Node | undefined, Node>();
+  const mapped = new Set<Node>();
+  const arrivals: (() => void)[] = [];
   const gone: Node[] = [];
-  const come: Arrival[] = [];
   const moved: Node[] = [];
 
   const liveOf = (node: Node): Node | undefined => {
@@ -97,201 +75,182 @@ function plan(old: Document, next: Document, doc: Document): (() => void)[] {
   };
 
   /** Scripts may have added children: one is known if it is found both from the front and from the back. */
-  const mapChildren = (from: readonly ChildNode[], to: readonly ChildNode[]) => {
+  const mapChildren = (from: readonly Node[], to: readonly Node[]) => {
     const [a, b] = [from.map(traitsOf), to.map(traitsOf)];
     const first = align(a, b);
     const last = align(a.reverse(), b.reverse()).reverse();
-    from.forEach((node, i) => {
-      const j = first[i] ?? -1;
-      const found = to[j];
-      if (found && last[i] === to.length - 1 - j) live.set(node, found);
+    first.forEach((j, i) => {
+      const [node, found] = [from[i], to[j]];
+      if (node && found && last[i] === to.length - 1 - j) live.set(node, found);
     });
   };
 
   const merge = (from: Node, to: Node) => {
     if (from.isEqualNode(to)) return;
     const node = liveOf(from);
-    sure(node && from.nodeType !== Node.DOCUMENT_TYPE_NODE);
+    sure(node);
     if (isText(from) && isText(to) && isText(node)) return mergeText(from, to.data, node);
     if (isElement(from) && isElement(to) && isElement(node)) {
-      if (isSheet(to) && attributesOf(from) !== attributesOf(to)) return mergeSheet({ from, to, node });
-      const names = [...from.attributes, ...to.attributes].map(({ name }) => name);
-      for (const name of new Set(names)) mergeAttribute(name, { from, to, node });
-    }
+      if (isSheet(to) && attributesOf(from) !== attributesOf(to)) return mergeSheet(from, to, node);
+      mergeAttributes(from, to, node);
+    } else sure(from === old);
     mergeChildren(from, to, node);
   };
 
   const mergeText = (from: CharacterData, to: string, node: CharacterData) => {
-    sure(unversioned(node.data) === from.data);
     // Rules that a script has put into a sheet would be lost.
-    sure(ruleCount(from.parentNode) === ruleCount(node.parentNode));
-    edits.push(() => replaceText(node, to));
+    sure(unversioned(node.data) === from.data && ruleCount(from) === ruleCount(node));
+    edits.push(() => {
+      node.data = to;
+    });
   };
 
-  const mergeSheet = ({ from, to, node }: Trio) => {
-    sure(attributesOf(from) === attributesOf(node));
+  const mergeSheet = (from: Element, to: Element, node: Element) => {
     // Which of those with a title applies was settled when the page was loaded.
-    sure(!from.hasAttribute('title') && !to.hasAttribute('title'));
+    sure(attributesOf(from) === attributesOf(node) && !from.matches('[title]') && !to.matches('[title]'));
     edits.push(() => {
       const sheet = doc.importNode(to);
-      for (const type of ['load', 'error']) sheet.addEventListener(type, () => node.remove(), { once: true });
+      const end = () => node.remove();
+      Object.assign(sheet, { onload: end, onerror: end });
       leaving.add(node);
       live.set(to, sheet);
       node.after(sheet);
     });
   };
 
-  const mergeAttribute = (name: string, { from, to, node }: Trio) => {
-    const [before, after, now = null] = [from, to, node].map((element) => element.getAttribute(name));
-    if (before === after || now === after) return;
-    sure(!LOADED_ONCE.test(from.nodeName) || HARMLESS.test(name) || from.parentNode?.nodeName === 'PICTURE');
-    // A script has been told already.
-    sure(!scripted || !name.startsWith('data-'));
-    if (name === 'class' && now && now !== before) {
-      const [was, is] = [from.classList, to.classList];
+  const mergeAttributes = (from: Element, to: Element, node: Element) => {
+    for (const { name } of [...from.attributes, ...to.attributes]) {
+      const [before, after, now = null] = [from, to, node].map((element) => element.getAttribute(name));
+      if (before === after || now === after) continue;
+      const inClass = name === 'class';
+      sure(inClass || name === 'style' || !LOADED_ONCE.test(from.nodeName) || from.matches('picture > *'));
+      // A script was told already.
+      sure(!scripted || !name.startsWith('data-'));
+      if (inClass && now && now !== before) {
+        edits.push(() => {
+          node.classList.remove(...[...from.classList].filter((token) => !to.classList.contains(token)));
+          node.classList.add(...[...to.classList].filter((token) => !from.classList.contains(token)));
+        });
+        continue;
+      }
+      sure((now && unversioned(now)) === before);
+      const attribute = to.getAttributeNode(name);
       edits.push(() => {
-        node.classList.remove(...[...was].filter((token) => !is.contains(token)));
-        node.classList.add(...[...is].filter((token) => !was.contains(token)));
+        // Not by its name: a parser takes names that setAttribute() refuses, and some have a namespace.
+        if (attribute) node.setAttributeNode(doc.importNode(attribute));
+        else node.removeAttribute(name);
       });
-      return;
     }
-    sure(now === before || (now && unversioned(now) === before));
-    const attribute = to.getAttributeNode(name);
-    edits.push(() => {
-      // Not by its name: a parser takes names that setAttribute() refuses, and some have a namespace.
-      if (attribute) node.setAttributeNode(doc.importNode(attribute));
-      else node.removeAttribute(name);
-    });
   };
 
   const mergeChildren = (parent: Node, next: Node, place: Node) => {
     const [from, to] = [childrenOf(parent), childrenOf(next)];
-    const stays = new Map<Node | undefined, Node>();
+    const stays = new Map<Node, Node>();
     align(from.map(traitsOf), to.map(traitsOf)).forEach((j, i) => {
       const [node, partner] = [from[i], to[j]];
       if (node && partner) stays.set(partner, node);
       else if (node) gone.push(node);
     });
-    const sources = new Map(from.map((node) => [liveOf(node), node]));
-    let after: Node | undefined;
+    /** The child before, if it is known where the page has it. */
+    let previous: Node | undefined;
     to.forEach((node, i) => {
       const partner = stays.get(node);
       const found = partner && liveOf(partner);
-      if (partner) {
-        if (found) live.set(node, found);
-        merge(partner, node);
-      } else {
+      if (found) live.set(node, found);
+      if (partner) merge(partner, node);
+      else {
+        const after = previous;
         const before = to.slice(i).find((later) => stays.has(later));
-        const anchor = stays.get(before);
+        const anchor = before && stays.get(before);
+        const isKnown = (child: Node) => from.some((one) => liveOf(one) === child);
         // Among nothing but what scripts have made there is no telling where.
-        sure(after || (anchor && liveOf(anchor)) || childrenOf(place).every((child) => sources.has(child)));
-        come.push({ node, parent: place, after, before });
+        sure(after || (anchor && liveOf(anchor)) || childrenOf(place).every(isKnown));
+        arrivals.push(() => {
+          sure(isLoose(node));
+          const put = putter(node);
+          edits.push(() => put(place, live.get(after)?.nextSibling ?? live.get(before) ?? null));
+        });
       }
-      after = partner && !found ? undefined : node;
-    });
-  };
-
-  const add = ({ node, parent, after, before }: Arrival) => {
-    sure(isLoose(node));
-    const place = putter(node);
-    edits.push(() => {
-      const previous = live.get(after);
-      place(parent, previous ? previous.nextSibling : (live.get(before) ?? null));
+      previous = partner && !found ? undefined : node;
     });
   };
 
   /** Decides what becomes a node that is new in its place, and gives what puts it there. */
   const putter = (node: Node): Put => {
-    const from = leavers.find((leaver) => isMoved(leaver, node));
-    sure(
-      !scripted || !isElement(node) || (from ? [from, ...from.querySelectorAll('*')] : [node]).every(isPlain),
+    const from = leavers.find(
+      (leaver) =>
+        leaver.isEqualNode(node) && !moved.some((other) => other.contains(leaver) || leaver.contains(other)),
     );
+    sure(!scripted || !isElement(node) || [node, ...(from ? node.querySelectorAll('*') : [])].every(isPlain));
     if (!from) {
       const parts = [...node.childNodes].map(putter);
       return (parent, before) => {
-        const made = put(doc.importNode(node), parent, before);
+        const made = doc.importNode(node);
         live.set(node, made);
-        for (const part of parts) part(made, null);
+        parent.insertBefore(made, before);
+        for (const put of parts) put(made, null);
       };
     }
     const found = liveOf(from);
     sure(found);
     live.set(node, found);
     moved.push(from);
-    merge(from, node);
-    return (parent, before) => {
-      // Animations start again in what has no style yet.
-      if (isElement(parent)) parent.getClientRects();
-      put(found, parent, before);
-    };
+    return (parent, before) => move(found, parent, before);
   };
-
-  const isMoved = (leaver: Element, node: Node) =>
-    (leaver.isEqualNode(node) || isNamesake(leaver, node)) &&
-    !moved.some((other) => other.contains(leaver) || leaver.contains(other));
 
   const isPlain = ({ nodeName, attributes }: Element) =>
     HEAD.test(nodeName) ||
     (PROSE.test(nodeName) &&
-      attributes.length === 0 &&
-      // Had a script done something to others of its name, it might have to this one too.
+      !attributes.length &&
+      // Had a script done something to others of this name, it might have to this one too.
       allAttributes(old, nodeName) === allAttributes(doc, nodeName));
-
-  const remove = (node: Node) => {
-    const found = liveOf(node);
-    sure(found && isLoose(node) && (moved.includes(node) || !scripted || found.isEqualNode(node)));
-    if (!moved.includes(node)) edits.push(() => found.parentNode?.removeChild(found));
-  };
 
   merge(old, next);
   const leavers = gone.flatMap((node) => (isElement(node) ? [node, ...node.querySelectorAll('*')] : []));
-  // Both grow while what has been moved is merged.
-  for (const arrival of come) add(arrival);
-  for (const node of gone) remove(node);
+  for (const arrive of arrivals) arrive();
+  for (const node of gone) {
+    if (isElement(node) && moved.includes(node)) continue;
+    const found = liveOf(node);
+    sure(found && isLoose(node) && (!scripted || !isElement(node) || found.isEqualNode(node)));
+    edits.push(() => found.parentNode?.removeChild(found));
+  }
   return edits;
 }
 
-function put<T extends Node>(node: T, parent: Node, before: Node | null): T {
-  // What moves keeps its focus, its scroll and its animations where the browser can do that.
-  if (node.isConnected && 'moveBefore' in parent && typeof parent.moveBefore === 'function') {
-    parent.moveBefore(node, before);
-  } else parent.insertBefore(node, before);
-  return node;
+/** What moves keeps its focus, its scroll and its animations, where the browser can do that. */
+function move(node: Node, parent: Node, before: Node | null): void {
+  if (!isElement(parent) || !('moveBefore' in parent)) return void parent.insertBefore(node, before);
+  // Animations would start again in what has no style yet.
+  parent.getClientRects();
+  parent.moveBefore(node, before);
 }
 
 function isElement(node: Node): node is Element {
-  return node.nodeType === Node.ELEMENT_NODE;
+  return 'tagName' in node;
 }
 
 function isText(node: Node): node is CharacterData {
-  return node.nodeType === Node.TEXT_NODE || node.nodeType === Node.COMMENT_NODE;
+  return 'data' in node;
 }
 
 function isSheet(element: Element): boolean {
   return element.matches('link[rel~=stylesheet i][href]:not([disabled])');
 }
 
-/** The tag that the server puts into each page: it differs from one answer to the next. */
-function isOurs(element: Element): boolean {
-  return element.matches('script[data-id][src$="/client.js"]');
-}
-
-function isExecuted(script: HTMLScriptElement): boolean {
-  return !isOurs(script) && /^$|script|module|map/.test(script.type);
-}
-
-function isNamesake(from: Element, to: Node): boolean {
-  return isElement(to) && from.id !== '' && !isSheet(to) && traitsOf(from).kind === traitsOf(to).kind;
+/** Is it the tag that the server puts into each page? It differs from one answer to the next. */
+function isOurs(node: Node): boolean {
+  return isElement(node) && node.matches('script[data-id][src$="/client.js"]');
 }
 
 /** May the node come or go by itself? */
 function isLoose(node: Node): boolean {
-  if (!isElement(node)) return node.nodeType !== Node.DOCUMENT_TYPE_NODE;
-  return fixedIn(node).length === 0 && !LOADED_ONCE.test(node.parentNode?.nodeName ?? '');
+  return !isElement(node)
+    ? isText(node)
+    : !fixedIn(node).length && !LOADED_ONCE.test(node.parentNode?.nodeName ?? '');
 }
 
-function childrenOf(node: Node): ChildNode[] {
-  return [...node.childNodes].filter((child) => !leaving.has(child) && !(isElement(child) && isOurs(child)));
+function childrenOf(node: Node): Node[] {
+  return [...node.childNodes].filter((child) => !leaving.has(child) && !isOurs(child));
 }
 
 /** All that is fixed in a document, or in an element and what it holds. */
@@ -300,19 +259,19 @@ function fixedIn(root: Document | Element): string[] {
     if (!isElement(node) || isOurs(node)) return [];
     const parts = [...node.attributes]
       .filter(({ name }) => FIXED_ATTRIBUTE.test(name))
-      .map(({ name, value }) => `${name}=${value}`);
+      .map(({ name, value }) => name + value);
     return node.localName.includes('-') || node.matches(FIXED) ? [...parts, node.outerHTML] : parts;
   });
 }
 
-/** A URL, or text with URLs, as it was before files of the page were swapped. */
+/** A text with addresses as it was before files of the page were swapped. */
 function unversioned(text: string): string {
   return text.replace(/[?&]live-sse=[\w-]*/g, '');
 }
 
 function attributesOf(element: Element): string {
   return [...element.attributes]
-    .map(({ name, value }) => `${name}=${unversioned(value)}`)
+    .map(({ name, value }) => name + unversioned(value))
     .sort()
     .join();
 }
@@ -321,60 +280,49 @@ function allAttributes(doc: Document, name: string): string {
   return [...doc.getElementsByTagName(name)].map(attributesOf).join(' ');
 }
 
-function ruleCount(node: Node | null): number | undefined {
-  return node && isElement(node) && node.matches('style')
-    ? (node as HTMLStyleElement).sheet?.cssRules.length
-    : 0;
+function ruleCount({ parentNode }: Node): number | undefined {
+  return parentNode instanceof HTMLStyleElement ? parentNode.sheet?.cssRules.length : 0;
 }
 
 function traitsOf(node: Node): Traits {
   const element = isElement(node);
   return {
-    kind: element ? `${node.nodeName}#${node.id} ${node.getAttribute('name')}` : node.nodeName,
+    kind: element ? [node.nodeName, node.id, node.getAttribute('name')].join() : node.nodeName,
     attributes: element ? attributesOf(node) : '',
     text: node.textContent,
     weight: element ? 1 : 0.25,
   };
 }
 
-/** How alike two children are, at most `4 * weight`; 0 if they cannot be the same one. */
+/** How alike two children are; 0 if they cannot be the same one. */
 function likeness(a: Traits | undefined, b: Traits | undefined): number {
   if (!a || a.kind !== b?.kind) return 0;
   return (1 + Number(a.attributes === b.attributes) + 2 * Number(a.text === b.text)) * a.weight;
 }
 
-/** Pairs the children of two lists, in order, so that they are most alike: gives the index in `b`, or -1, for each of `a`. */
+/** Pairs children of two lists, in order, so that they are most alike: the index in `b` for each of `a`, or -1. */
 function align(a: readonly Traits[], b: readonly Traits[]): number[] {
   let start = 0;
-  for (let one = a[0]; one && likeness(one, b[start]) === 4 * one.weight; one = a[start]) start++;
-  const [height, width] = [a.length - start, b.length - start + 1];
+  while (a[start] && likeness(a[start], b[start]) === likeness(a[start], a[start])) start++;
+  const [height, width] = [a.length - start, b.length - start];
   sure(height * width < LIMIT);
-  // best[i * width + j]: of the pairs that can be made of what follows a[start + i] and b[start + j]
-  const best = new Float32Array((height + 1) * width);
-  const at = (i: number, j: number) => best[i * width + j] ?? 0;
-  for (let i = height - 1; i >= 0; i--) {
-    for (let j = width - 2; j >= 0; j--) {
-      const alike = likeness(a[start + i], b[start + j]);
-      best[i * width + j] = Math.max(at(i + 1, j), at(i, j + 1), alike && alike + at(i + 1, j + 1));
-    }
+  // What can be reached with the pairs of what follows a[start + i] and b[start + j]
+  const best: number[][] = [];
+  const at = (i: number, j: number) => best[i]?.[j] ?? 0;
+  const paired = (i: number, j: number) => {
+    const alike = likeness(a[start + i], b[start + j]);
+    return alike && alike + at(i + 1, j + 1);
+  };
+  for (let i = height; i--; ) {
+    const row: number[] = [];
+    best[i] = row;
+    for (let j = width; j--; ) row[j] = Math.max(at(i + 1, j), at(i, j + 1), paired(i, j));
   }
   const pairs = a.map((_, i) => (i < start ? i : -1));
-  for (let i = 0, j = 0; i < height && j < width - 1; ) {
-    const alike = likeness(a[start + i], b[start + j]);
-    if (alike && at(i, j) === alike + at(i + 1, j + 1)) pairs[start + i++] = start + j++;
+  for (let i = 0, j = 0; i < height && j < width; ) {
+    if (paired(i, j) && at(i, j) === paired(i, j)) pairs[start + i++] = start + j++;
     else if (at(i, j) === at(i, j + 1)) j++;
     else i++;
   }
   return pairs;
-}
-
-/** Changes the part that differs, so that a selection in the rest stays. */
-function replaceText(node: CharacterData, to: string): void {
-  const from = node.data;
-  const most = Math.min(from.length, to.length);
-  let start = 0;
-  while (start < most && from[start] === to[start]) start++;
-  let end = 0;
-  while (end < most - start && from[from.length - 1 - end] === to[to.length - 1 - end]) end++;
-  node.replaceData(start, from.length - start - end, to.slice(start, to.length - end));
 }
