@@ -43,5 +43,4 @@ const hash = createHash('sha256')
   .slice(0, 8);
 await bundle('index', 'iife', { WORKER: JSON.stringify(`live-sse ${hash}`) });
 // Fetched when they are needed
-await bundle('css', 'esm');
-await bundle('restore', 'esm');
+for (const name of ['css', 'restore', 'overlay']) await bundle(name, 'esm');

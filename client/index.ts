@@ -1,5 +1,6 @@
 // The script in every page: hears what changed on the disk and does the gentlest thing that shows it.
 
+import type { Failure } from '../src/events.ts';
 import { isLater, join, type StreamEvent } from './stream.ts';
 import { pathIn, watchUses } from './uses.ts';
 
@@ -67,14 +68,17 @@ function run(script: HTMLOrSVGScriptElement): void {
   let styles: Styles | undefined;
   let timer: ReturnType<typeof setTimeout>;
   let late = false;
+  let overlay: Promise<typeof import('./overlay.ts')> | undefined;
 
   // What most pages never need is fetched when they do.
   const load = <Part>(name: string): Promise<Part> => import(`${base}/${name}.js`);
 
   const receive = ({ type, data, id = '' }: StreamEvent) => {
+    if (type === 'failure') return fail(JSON.parse(data));
     if (type !== 'css' && type !== 'reload') {
       return void dispatchEvent(new CustomEvent(`live-sse:${type}`, { detail: parse(data) }));
     }
+    overlay?.then((it) => it.hideFailure());
     const paths: readonly string[] = JSON.parse(data).paths.map(toPath);
     if (type === 'css') {
       styles = { id, paths: [...(styles?.paths ?? []), ...(paths.length > 0 ? paths : [ALL])] };
@@ -83,6 +87,12 @@ function run(script: HTMLOrSVGScriptElement): void {
     }
     clearTimeout(timer);
     timer = setTimeout(obey, document.hidden ? HIDDEN : 0);
+  };
+
+  const fail = (failure: Failure) => {
+    if (window !== top) return; // it is over the whole page
+    overlay ??= load('overlay');
+    overlay.then((it) => it.showFailure(failure)).catch(() => {}); // the server is gone again
   };
 
   const obey = () => {

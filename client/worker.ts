@@ -1,5 +1,5 @@
-// The SharedWorker that holds the one event stream of a browser and passes each event on to all pages. It knows nothing
-// of what the events mean; stream.ts has the page's side.
+// The SharedWorker that holds the one event stream of a browser and passes each event on to all pages, those that
+// come later too. stream.ts has the page's side.
 
 import { isNews, openStream, type Stream, type StreamEvent, splitId, type Word } from './stream.ts';
 
@@ -12,6 +12,8 @@ const ports = new Set<MessagePort>();
 let history: StreamEvent[] = [];
 let start = '';
 let newest = '';
+/** The failed build that pages are to be told of when they come. */
+let failure: StreamEvent | undefined;
 let stream: Stream | undefined;
 
 addEventListener('connect', (event) => {
@@ -33,7 +35,8 @@ function hear(port: MessagePort, word: Word): void {
 function admit(port: MessagePort, cursor: string): void {
   ports.add(port);
   if (!stream || !knows(cursor)) openAt(cursor);
-  port.postMessage(history.filter(({ id = '' }) => cursor !== '' && isNews(id, cursor)));
+  const missed = history.filter(({ id = '' }) => cursor !== '' && isNews(id, cursor));
+  port.postMessage(failure ? [...missed, failure] : missed);
 }
 
 /** Is everything that came after this event remembered? */
@@ -53,6 +56,8 @@ function openAt(cursor: string): void {
 function pass(event: StreamEvent): void {
   if (event.id !== undefined) remember(event, event.id);
   if (event.type === 'ping') return;
+  if (event.type === 'failure') failure = event;
+  else if (event.type === 'css' || event.type === 'reload') failure = undefined;
   for (const port of ports) port.postMessage([event]);
 }
 
@@ -60,6 +65,7 @@ function remember(event: StreamEvent, id: string): void {
   // Another boot: the past is that of a server which is gone.
   if (splitId(id)[0] !== splitId(start)[0]) {
     history = [];
+    failure = undefined;
     start = id;
   } else if (event.type !== 'hello' && isNews(id, newest)) history.push(event);
   newest = id;
