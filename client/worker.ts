@@ -13,6 +13,8 @@ let history: StreamEvent[] = [];
 let start = '';
 let newest = '';
 let stream: Stream | undefined;
+/** A failed build, which stands until something is published: the server tells it once to each stream. */
+let failure: StreamEvent | undefined;
 
 addEventListener('connect', (event) => {
   if (!(event instanceof MessageEvent)) return;
@@ -33,7 +35,8 @@ function hear(port: MessagePort, word: Word): void {
 function admit(port: MessagePort, cursor: string): void {
   ports.add(port);
   if (!stream || !knows(cursor)) openAt(cursor);
-  port.postMessage(history.filter(({ id = '' }) => cursor !== '' && isNews(id, cursor)));
+  const missed = history.filter(({ id = '' }) => cursor !== '' && isNews(id, cursor));
+  port.postMessage(failure ? [...missed, failure] : missed);
 }
 
 /** Is everything that came after this event remembered? */
@@ -45,6 +48,7 @@ function knows(cursor: string): boolean {
 function openAt(cursor: string): void {
   stream?.close();
   history = [];
+  failure = undefined;
   start = cursor;
   newest = cursor;
   stream = openStream(url, () => newest, pass);
@@ -53,6 +57,8 @@ function openAt(cursor: string): void {
 function pass(event: StreamEvent): void {
   if (event.id !== undefined) remember(event, event.id);
   if (event.type === 'ping') return;
+  if (event.type === 'failure') failure = event;
+  else if (/^(css|reload)$/.test(event.type)) failure = undefined;
   for (const port of ports) port.postMessage([event]);
 }
 
