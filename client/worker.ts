@@ -1,5 +1,5 @@
-// The SharedWorker that holds the one event stream of a browser and passes each event on to all pages, those that
-// come later too. stream.ts has the page's side.
+// The SharedWorker that holds the one event stream of a browser and passes each event on to all pages. It knows nothing
+// of what the events mean; stream.ts has the page's side.
 
 import { isNews, openStream, type Stream, type StreamEvent, splitId, type Word } from './stream.ts';
 
@@ -12,9 +12,9 @@ const ports = new Set<MessagePort>();
 let history: StreamEvent[] = [];
 let start = '';
 let newest = '';
-/** The failed build that pages are to be told of when they come. */
-let failure: StreamEvent | undefined;
 let stream: Stream | undefined;
+/** A failed build, which stands until something is published: the server tells it once to each stream. */
+let failure: StreamEvent | undefined;
 
 addEventListener('connect', (event) => {
   if (!(event instanceof MessageEvent)) return;
@@ -48,6 +48,7 @@ function knows(cursor: string): boolean {
 function openAt(cursor: string): void {
   stream?.close();
   history = [];
+  failure = undefined;
   start = cursor;
   newest = cursor;
   stream = openStream(url, () => newest, pass);
@@ -57,7 +58,7 @@ function pass(event: StreamEvent): void {
   if (event.id !== undefined) remember(event, event.id);
   if (event.type === 'ping') return;
   if (event.type === 'failure') failure = event;
-  else if (event.type === 'css' || event.type === 'reload') failure = undefined;
+  else if (/^(css|reload)$/.test(event.type)) failure = undefined;
   for (const port of ports) port.postMessage([event]);
 }
 
@@ -65,7 +66,6 @@ function remember(event: StreamEvent, id: string): void {
   // Another boot: the past is that of a server which is gone.
   if (splitId(id)[0] !== splitId(start)[0]) {
     history = [];
-    failure = undefined;
     start = id;
   } else if (event.type !== 'hello' && isNews(id, newest)) history.push(event);
   newest = id;
