@@ -47,6 +47,11 @@ const FLAGS: readonly Flag[] = [
     value: '<url=folder>',
     help: 'Serve a further folder: /assets=../dist/assets (repeatable)',
   },
+  {
+    name: 'proxy',
+    value: '<[url=]target>',
+    help: 'Let a back end answer: all, or what is below a URL (repeatable)',
+  },
   { name: 'header', value: "<'K: V'>", help: 'Send this response header with everything (repeatable)' },
   { name: 'cors', value: '[=origin]', help: 'Let pages of this origin, or of any, read what is served' },
   { name: 'allow', value: '<host>', help: 'Serve this host name too; .name takes subdomains (repeatable)' },
@@ -123,7 +128,8 @@ function toOptions(given: Given, folders: readonly string[]): StartOptions {
   }
   const { open = false, single = false, cors = false, poll = false } = given;
   return {
-    root: folders[0] ?? '.',
+    ...(folders[0] === undefined ? {} : { root: folders[0] }),
+    ...(given.proxy === undefined ? {} : { proxy: toProxy(list(given.proxy)) }),
     ...(given.port === undefined ? {} : { port: toNumber('port', last(given.port), 65535) }),
     ...(given.host === undefined || given.host === false ? {} : { host: last(given.host) || true }),
     open: optional(open),
@@ -145,6 +151,18 @@ function toOptions(given: Given, folders: readonly string[]): StartOptions {
 }
 
 type Value = Given[string];
+
+/** `http://…` is for everything, `/api=http://…` for what is below a URL path. */
+function toProxy(texts: readonly string[]): string | Record<string, string> {
+  const [only = ''] = texts;
+  if (texts.length === 1 && !only.startsWith('/')) return only;
+  return pairs(
+    'proxy',
+    texts.map((text) => (text.startsWith('/') ? text : `/=${text}`)),
+    '=',
+    '/api=http://localhost:3000',
+  );
+}
 
 function list(value: Value): readonly string[] {
   return [value].flat().filter((item) => typeof item === 'string');

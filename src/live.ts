@@ -108,6 +108,8 @@ export interface Wiring {
   prefer(file: string): void;
   /** Hands it to those who listen to `notice` or `error`. */
   tell(news: string | Error): void;
+  /** Whether who sent this request may open a stream of any kind. */
+  admits(req: IncomingMessage): boolean;
 }
 
 interface WiringOptions extends LiveOptions {
@@ -179,7 +181,7 @@ export function wire(options: WiringOptions): Wiring {
   });
 
   const middleware: Handler = (req, res, next) => {
-    if (routes(req, res)) return;
+    if (routes.handle(req, res)) return;
     // Before anything of the page is read: what changes from now on is sent again when its stream opens.
     madeAt.set(req, stream.lastId);
     injectResponse(req, res, () => stamp(req), { onNotice: news.tell, conditional });
@@ -219,6 +221,7 @@ export function wire(options: WiringOptions): Wiring {
     settled: watcher.settled,
     prefer: watcher.prefer,
     tell: news.tell,
+    admits: routes.admits,
   };
 }
 

@@ -19,10 +19,17 @@ export interface RouteOptions {
 
 const CLIENT_FOLDER = new URL('../dist/client/', import.meta.url);
 
-/** A function that says whether it has answered a request, or is about to. What it leaves has its sharing headers. */
-export function createRoutes(options: RouteOptions): (req: IncomingMessage, res: ServerResponse) => boolean {
+export interface Routes {
+  /** Whether it has answered a request, or is about to. What it leaves has its sharing headers. */
+  handle(req: IncomingMessage, res: ServerResponse): boolean;
+  /** Whether who sent this may open a stream of any kind. */
+  admits(req: IncomingMessage): boolean;
+}
+
+export function createRoutes(options: RouteOptions): Routes {
   const { base, allowedHosts, cors, onNotice, connect } = options;
-  return (req, res) => {
+
+  function handle(req: IncomingMessage, res: ServerResponse): boolean {
     const asking = toAsking(req);
     for (const [name, value] of Object.entries(sharingHeaders(req.headers, cors))) res.setHeader(name, value);
     const refusal = refuseHost(asking, allowedHosts);
@@ -37,7 +44,14 @@ export function createRoutes(options: RouteOptions): (req: IncomingMessage, res:
     else if (mayListen(asking, cors)) connect(req, res);
     else answer(res, 403, 'Forbidden: the event stream is for pages of this server\n');
     return true;
-  };
+  }
+
+  function admits(req: IncomingMessage): boolean {
+    const asking = toAsking(req);
+    return refuseHost(asking, allowedHosts) === undefined && mayListen(asking, cors);
+  }
+
+  return { handle, admits };
 }
 
 function toAsking(req: IncomingMessage): Asking {

@@ -1,11 +1,20 @@
 // start(): a folder and a port become a running server. What can fail comes first and leaves nothing behind.
 
 import { stat } from 'node:fs/promises';
-import { type RequestListener, type Server, validateHeaderName, validateHeaderValue } from 'node:http';
+import {
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  validateHeaderName,
+  validateHeaderValue,
+} from 'node:http';
 import { resolve, sep } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { toPath } from './events.ts';
 import { type Listening, listen, shutDown } from './listen.ts';
 import { type Handler, type Live, type LiveOptions, type Wiring, watchedPaths, wire } from './live.ts';
+import { errorPage, sendPage } from './pages.ts';
+import { type Proxy as BackEnd, createProxy } from './proxy.ts';
 import { serveFiles } from './static.ts';
 
 export interface StartOptions extends LiveOptions {
@@ -25,6 +34,11 @@ export interface StartOptions extends LiveOptions {
   readonly middleware?: readonly Handler[];
   /** Further folders to serve: URL path to folder. @default {} */
   readonly mounts?: Readonly<Record<string, string>>;
+  /**
+   * Back ends that render their own pages: one for everything, or URL prefix to URL. As in nginx, a target with a path,
+   * even `/`, replaces the prefix; one without keeps it. @default none
+   */
+  readonly proxy?: string | Readonly<Record<string, string>>;
   /** Serves symbolic links that lead out of the folder too. @default false */
   readonly followSymlinks?: boolean;
 }
@@ -54,21 +68,46 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
   checkOptions(options);
   const root = await toFolder(options.root ?? '.');
   const mounts = await toMounts(options.mounts ?? {});
-  const watched =
-    options.watch === false ? [] : [root, ...Object.values(mounts), ...watchedPaths(options.watch)];
-  const conditional = (options.middleware ?? []).length === 0;
-  const wiring = wire({ ...options, watched, conditional, locate: (file) => locate(file, root, mounts) });
+  // A back end for everything, and no folder that its URLs could be those of: any file may be in any page.
+  const unmapped = typeof options.proxy === 'string' && options.root === undefined;
+  const proxy = options.proxy === undefined ? undefined : toProxy(options.proxy, () => wiring);
+  const wiring = wire({
+    ...options,
+    watched: toWatch(options.watch, unmapped && options.watch ? [] : [root, ...Object.values(mounts)]),
+    conditional: (options.middleware ?? []).length === 0 && proxy === undefined,
+    locate: (file) => (unmapped ? [] : locate(file, root, mounts)),
+  });
   try {
-    const listening = await listen(
-      handler(root, mounts, options, wiring),
-      options.host ?? 'localhost',
-      options.port,
-    );
-    return await run(root, listening, options, wiring);
+    const handle = handler(root, mounts, { options, wiring, proxy });
+    const listening = await listen(handle, options.host ?? 'localhost', options.port);
+    return await run(root, listening, { options, wiring, proxy });
   } catch (error) {
+    proxy?.close();
     await wiring.controls.close();
     throw error;
   }
+}
+
+/** What a server is made of. */
+interface Made {
+  readonly options: StartOptions;
+  readonly wiring: Wiring;
+  readonly proxy: BackEnd | undefined;
+}
+
+function toWatch(asked: LiveOptions['watch'], own: readonly string[]): readonly string[] {
+  return asked === false ? [] : [...own, ...watchedPaths(asked)];
+}
+
+function toProxy(targets: string | Readonly<Record<string, string>>, wiring: () => Wiring): BackEnd {
+  return createProxy(targets, {
+    onNotice: (line) => wiring().tell(line),
+    down: (req, res, target) => {
+      const text = `Nothing answers at ${target}. This page reloads as soon as something does.`;
+      sendPage(req, res, 502, errorPage('The back end is down', text));
+    },
+    up: () => wiring().controls.reload(),
+  });
 }
 
 function checkOptions({
@@ -135,7 +174,7 @@ function locate(file: string, root: string, mounts: Mounts): readonly string[] {
   return [toPath(root, file, sep), ...mounted].filter((path) => path !== undefined);
 }
 
-function handler(root: string, mounts: Mounts, options: StartOptions, wiring: Wiring): RequestListener {
+function handler(root: string, mounts: Mounts, { options, wiring, proxy }: Made): RequestListener {
   const { single = false, followSymlinks = false, headers = {}, middleware = [] } = options;
   const files = serveFiles(root, {
     mounts,
@@ -151,7 +190,10 @@ function handler(root: string, mounts: Mounts, options: StartOptions, wiring: Wi
     for (const [name, value] of Object.entries(headers)) res.setHeader(name, value);
     next();
   };
-  const handlers: readonly Handler[] = [wiring.controls.middleware, own, ...middleware, files];
+  const backend: Handler = (req, res, next) => {
+    if (!proxy?.handle(req, res)) next();
+  };
+  const handlers: readonly Handler[] = [wiring.controls.middleware, own, ...middleware, backend, files];
 
   return (req, res) => {
     res.on('error', () => {}); // the client went away in the middle of the answer
@@ -174,11 +216,9 @@ function handler(root: string, mounts: Mounts, options: StartOptions, wiring: Wi
 
 async function run(
   root: string,
-  listening: Listening,
-  options: StartOptions,
-  wiring: Wiring,
+  { servers, host, port }: Listening,
+  { options, wiring, proxy }: Made,
 ): Promise<LiveServer> {
-  const { servers, host, port } = listening;
   const { controls } = wiring;
   let closing: Promise<void> | undefined;
   const server: LiveServer = {
@@ -198,11 +238,15 @@ async function run(
     send: controls.send,
     on: controls.on,
     close: () => {
-      closing ??= shutDown(servers, controls.close);
+      closing ??= shutDown(servers, () => {
+        proxy?.close();
+        return controls.close();
+      });
       return closing;
     },
     [Symbol.asyncDispose]: () => server.close(),
   };
+  if (proxy) for (const one of servers) one.on('upgrade', upgrader(proxy, wiring));
   try {
     await controls.ready;
   } catch (error) {
@@ -212,6 +256,18 @@ async function run(
   if (options.open)
     await openBrowser(new URL(options.open === true ? '' : options.open, server.url).href, wiring);
   return server;
+}
+
+/** WebSockets go to a back end or nowhere; who may not open the event stream may not open one either. */
+function upgrader(proxy: BackEnd, wiring: Wiring) {
+  return (req: IncomingMessage, socket: Duplex, head: Buffer) => {
+    socket.on('error', () => {}); // the client went away
+    if (!wiring.admits(req))
+      socket.end('HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+    else if (!proxy.upgrade(req, socket, head)) {
+      socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+    }
+  };
 }
 
 async function openBrowser(url: string, wiring: Wiring): Promise<void> {
