@@ -739,6 +739,7 @@ test('keepAlive: all clients get `ping` without id, from one timer that keeps no
   await using served = await serve({ keepAlive: 20 });
   assert.is(timers.live.size, 0);
   const clients = await Promise.all(Array.from({ length: 50 }, () => openStream(served.url)));
+  await until('one timer', () => timers.live.size === 1);
   assert.equal(
     [...timers.live.values()].map((timer) => timer.hasRef()),
     [false],
@@ -747,7 +748,7 @@ test('keepAlive: all clients get `ping` without id, from one timer that keeps no
     assert.equal(await client.next('ping'), { type: 'ping', data: '{}' });
     await client.next('ping');
   }
-  assert.is(timers.live.size, 1);
+  await until('one timer', () => timers.live.size === 1);
   for (const client of clients) client[Symbol.dispose]();
   await clientsAre(served, 0);
   await until('no timer', () => timers.live.size === 0);
@@ -1019,6 +1020,22 @@ test('stalled.ms cuts off a client that takes nothing, however little waits', as
   await clientsAre(served, 0, 3000);
   assert.ok(performance.now() - start >= 295);
   await until('no connection', async () => (await connections(served)) === 0);
+});
+
+test('stalled.ms does not count for a client that took all there was', async () => {
+  await using served = await serve({ stalled: { bytes: 1_000_000_000, ms: 1000 } });
+  const clients: Client[] = [];
+  served.channel.on('connect', (client) => clients.push(client));
+  using reader = await openStream(served.url);
+  served.channel.send('big', 'x'.repeat(2_000_000));
+  await reader.next('big');
+  using stuck = raw(served.port, GET);
+  stuck.socket.pause();
+  await clientsAre(served, 2);
+  clients[1]?.send('big', 'x'.repeat(20_000_000));
+  await clientsAre(served, 1, 5000);
+  served.channel.send('small', '');
+  await reader.next('small');
 });
 
 test('what is sent at one go may be more than stalled.bytes, for a client that reads', async () => {
