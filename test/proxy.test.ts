@@ -697,7 +697,23 @@ test('upgrade() ends one side with the other', async () => {
   }
 });
 
-test('upgrade() ends the request upstream when the client breaks in the handshake', async () => {
+test('upgrade() ends a back end that talks on when the client is gone', async () => {
+  const sockets: Duplex[] = [];
+  await using back = await socketBackEnd((_req, socket) => {
+    sockets.push(socket);
+    socket.on('error', () => {});
+    socket.write('HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+    const timer = setInterval(() => socket.write('more'), 5);
+    socket.on('close', () => clearInterval(timer));
+  });
+  await using server = await front(back.url);
+  const client = raw(server.port, handshake('/'));
+  await client.match(/moremore/);
+  client.socket.resetAndDestroy();
+  await until('the back end to notice', () => sockets[0]?.destroyed);
+});
+
+test('upgrade() ends the handshake upstream when the client breaks, and with close()', async () => {
   const waiting: Duplex[] = [];
   await using back = await socketBackEnd((_req, socket) => {
     socket.on('error', () => {});
@@ -705,11 +721,18 @@ test('upgrade() ends the request upstream when the client breaks in the handshak
     waiting.push(socket);
   });
   await using server = await front(back.url);
-  const client = raw(server.port, handshake('/'));
-  await until('the handshake to arrive', () => waiting.length === 1);
-  client.socket.resetAndDestroy();
-  await until('the handshake to be aborted', () => waiting[0]?.readableEnded || waiting[0]?.destroyed);
-  waiting[0]?.destroy();
+  const ends: ((client: Socket) => void)[] = [
+    (client) => client.resetAndDestroy(),
+    () => server.proxy.close(),
+  ];
+  for (const end of ends) {
+    using client = raw(server.port, handshake('/'));
+    const count = waiting.length;
+    const upstream = await until('the handshake to arrive', () => waiting[count]);
+    end(client.socket);
+    await until('the handshake to be aborted', () => upstream.readableEnded || upstream.destroyed);
+    upstream.destroy();
+  }
 });
 
 test('upgrade() passes a refusal', async () => {
