@@ -89,10 +89,11 @@ function run(script: HTMLOrSVGScriptElement): void {
     timer = setTimeout(obey, document.hidden ? HIDDEN : 0);
   };
 
-  const fail = (failure: Failure) => {
+  const fail = (failure: Failure | null) => {
     if (window !== top) return; // it is over the whole page
     overlay ??= load('overlay');
-    overlay.then((it) => it.showFailure(failure)).catch(() => {}); // the server is gone again
+    // Rejected if the server is gone again
+    overlay.then((it) => (failure ? it.showFailure(failure) : it.hideFailure())).catch(() => {});
   };
 
   const obey = () => {

@@ -57,7 +57,7 @@ function openAt(cursor: string): void {
 function pass(event: StreamEvent): void {
   if (event.id !== undefined) remember(event, event.id);
   if (event.type === 'ping') return;
-  if (event.type === 'failure') failure = event;
+  if (event.type === 'failure') failure = event.data === 'null' ? undefined : event;
   else if (/^(css|reload)$/.test(event.type)) failure = undefined;
   for (const port of ports) port.postMessage([event]);
 }

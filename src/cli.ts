@@ -41,6 +41,8 @@ const FLAGS: readonly Flag[] = [
   },
   { name: 'watch', short: 'w', value: '<path>', help: 'Watch this file or folder too (repeatable)' },
   { name: 'ignore', short: 'i', value: '<glob>', help: 'Never reload for these files (repeatable)' },
+  { name: 'run', value: '<command>', help: 'Run this at start and when what --watch names changes' },
+  { name: 'run-kill', help: 'A newer change ends the run under way' },
   { name: 'poll', value: '[=ms]', help: 'Look at the disk every 100 ms: network shares, containers' },
   {
     name: 'mount',
@@ -146,6 +148,7 @@ function toOptions(given: Given, folders: readonly string[]): StartOptions {
             .flatMap((origins) => origins.split(','))
             .map(toOrigin),
     allowedHosts: list(given.allow),
+    ...(given.run === undefined ? {} : { run: last(given.run), runKill: given['run-kill'] === true }),
     followSymlinks: given['follow-symlinks'] === true,
   };
 }
@@ -282,6 +285,10 @@ async function main(argv: readonly string[]): Promise<void> {
   server.on('error', (error) => warn(printable(describe(error))));
   endOnSignals(server);
   say(given.quiet ? server.url : greeting(server, options.host));
+  server.on('output', (text) => process.stdout.write(text));
+  server.on('build', ({ ok, ms }) => {
+    if (!ok) warn(paint('yellow', `The command given as --run has failed after ${ms.toFixed(0)} ms`));
+  });
   if (!given.quiet) server.on('change', (change) => say(changeLine(change, server.root)));
 }
 

@@ -3,11 +3,13 @@
 
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { resolve } from 'node:path';
+import { resolve, sep } from 'node:path';
+import { type Build, createBuild } from './build.ts';
 import { type Change, classify, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
 import type { Cors } from './guard.ts';
 import { injectHtml, injectResponse, isDocumentRequest, readPolicy, type Stamp } from './inject.ts';
+import { errorPage, sendPage } from './pages.ts';
 import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
 import { type Matcher, watch } from './watch.ts';
@@ -50,6 +52,9 @@ export interface LiveEvents {
     readonly ms: number;
     readonly clients: number;
   };
+  /** What the command given as `run` prints, and each end of it; `ms` is what it took. */
+  output: string | Buffer;
+  build: { readonly ok: boolean; readonly ms: number };
   connect: { readonly clients: number };
   disconnect: { readonly clients: number };
   /** A line that the developer should see. It may hold characters of requests and file names as they came. */
@@ -119,6 +124,10 @@ interface WiringOptions extends LiveOptions {
   readonly locate: (file: string) => readonly string[];
   /** Whatever sends documents puts the tag in itself, and its validators are right. */
   readonly conditional: boolean;
+  /** A command that makes what is served, when it is to be run again, and whether a newer change ends a run. */
+  readonly run?: string;
+  readonly sources: readonly string[];
+  readonly runKill?: boolean;
 }
 
 /**
@@ -126,14 +135,22 @@ interface WiringOptions extends LiveOptions {
  * @throws {TypeError | RangeError} if an option is not what it should be
  */
 export function live(options: LiveOptions = {}): Live {
-  return wire({ ...options, watched: watchedPaths(options.watch), locate: () => [], conditional: false })
-    .controls;
+  return wire({
+    ...options,
+    watched: watchedPaths(options.watch),
+    locate: () => [],
+    conditional: false,
+    sources: [],
+  }).controls;
 }
 
 /** The absolute paths an option names. */
 export function watchedPaths(watched: LiveOptions['watch'] = false): string[] {
   return watched === false ? [] : [watched].flat().map((path) => resolve(path));
 }
+
+/** Milliseconds that a page waits for a build before it is told to. */
+const BUILD_PATIENCE = 5000;
 
 /** Puts the parts together. */
 export function wire(options: WiringOptions): Wiring {
@@ -144,6 +161,8 @@ export function wire(options: WiringOptions): Wiring {
   const madeAt = new WeakMap<IncomingMessage, string>();
   const loops = countReloads();
   let closing: Promise<void> | undefined;
+  /** Pages were told that they have to wait for a build. */
+  let stoodIn = false;
 
   const decide = (changes: readonly Change[]) => {
     try {
@@ -154,19 +173,43 @@ export function wire(options: WiringOptions): Wiring {
     }
   };
 
+  const tell = (changes: readonly Change[], event: PageEvent | undefined, since: number) => {
+    news.emit('change', { changes, event, ms: performance.now() - since, clients: stream.clients });
+  };
+
   const publish = (batch: readonly Change[], since: number) => {
     const changes = batch.flatMap((change) => locateChange(change, locate(change.file)));
     const event = decide(changes);
     if (event) stream.publish(event);
-    news.emit('change', { changes, event, ms: performance.now() - since, clients: stream.clients });
+    tell(changes, event, since);
     for (const path of event?.type === 'reload' ? loops(event.paths) : []) news.tell(loopWarning(path));
   };
 
-  const watcher = watch(options.watched, publish, {
+  const build = options.run === undefined ? undefined : toBuild(options.run);
+  const watcher = watch(options.watched, build?.take ?? publish, {
     ignore: [options.ignore ?? []].flat(),
     poll: options.poll ?? false,
     onWarning: news.tell,
   });
+
+  function toBuild(command: string): Build {
+    return createBuild(command, {
+      kill: options.runKill === true,
+      isSource: (file) => options.sources.some((source) => isWithin(source, file)),
+      quiet: () => watcher.quiet(),
+      publish,
+      onSources: (changes, since) => tell(changes, undefined, since),
+      onOutput: (text) => news.emit('output', text),
+      onEnd: (ms, failure) => {
+        stream.fail(failure);
+        // They hold nothing that could change.
+        if (!failure && stoodIn) stream.publish({ type: 'reload', paths: [] });
+        if (!failure) stoodIn = false;
+        news.emit('build', { ok: failure === undefined, ms });
+      },
+    });
+  }
+  if (build) watcher.ready.then(build.start, () => {}); // who waits for `ready` hears of it
 
   for (const event of ['connect', 'disconnect'] as const) {
     stream.on(event, () => news.emit(event, { clients: stream.clients }));
@@ -180,8 +223,18 @@ export function wire(options: WiringOptions): Wiring {
     ...(file === undefined ? {} : { file }),
   });
 
-  const middleware: Handler = (req, res, next) => {
+  const middleware: Handler = async (req, res, next) => {
     if (routes.handle(req, res)) return;
+    if (build && isDocumentRequest(req) !== false && !(await build.isDone(BUILD_PATIENCE))) {
+      stoodIn = true;
+      injectResponse(req, res, () => stamp(req), { onNotice: news.tell, conditional });
+      return sendPage(
+        req,
+        res,
+        503,
+        errorPage('Building …', 'This page reloads when the command given as run is done.'),
+      );
+    }
     // Before anything of the page is read: what changes from now on is sent again when its stream opens.
     madeAt.set(req, stream.lastId);
     injectResponse(req, res, () => stamp(req), { onNotice: news.tell, conditional });
@@ -189,7 +242,7 @@ export function wire(options: WiringOptions): Wiring {
   };
 
   const close = async () => {
-    await Promise.all([stream.close(), watcher.close()]);
+    await Promise.all([stream.close(), watcher.close(), build?.close()]);
   };
 
   const controls: Live = {
@@ -252,6 +305,10 @@ function createNews(): News {
       return () => emitter.off(type, listener);
     },
   };
+}
+
+function isWithin(folder: string, file: string): boolean {
+  return file === folder || file.startsWith(folder.endsWith(sep) ? folder : folder + sep);
 }
 
 function locateChange(change: Change, paths: readonly string[]): readonly Change[] {

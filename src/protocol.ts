@@ -14,8 +14,11 @@ export interface Protocol extends Pick<Channel, 'connect' | 'on' | 'close'> {
   readonly lastId: string;
   /** Tells the pages of a change. A failure is over then. */
   publish(event: PageEvent): void;
-  /** Tells the pages, those opened later too, of a build that failed, until the next event is published. */
-  fail(failure: Failure): void;
+  /**
+   * Tells the pages, those opened later too, of a build that failed, until the next event is published; `undefined`: it
+   * is mended, and nothing has changed.
+   */
+  fail(failure: Failure | undefined): void;
   /**
    * Sends an event of the user's own.
    * @throws {RangeError} if the type is reserved or no type
@@ -60,8 +63,9 @@ export function createProtocol(): Protocol {
       channel.send(type, { paths });
     },
     fail(next) {
+      if (next === failure) return;
       failure = next;
-      for (const client of clients) client.send('failure', next);
+      for (const client of clients) client.send('failure', next ?? null);
     },
     send(type, data) {
       if ((RESERVED_TYPES as readonly string[]).includes(type)) {

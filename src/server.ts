@@ -1,6 +1,6 @@
 // start(): a folder and a port become a running server. What can fail comes first and leaves nothing behind.
 
-import { stat } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import {
   type IncomingMessage,
   type RequestListener,
@@ -39,6 +39,13 @@ export interface StartOptions extends LiveOptions {
    * even `/`, replaces the prefix; one without keeps it. @default none
    */
   readonly proxy?: string | Readonly<Record<string, string>>;
+  /**
+   * A shell command that makes what is served. Runs at start and after each change of what `watch` names, never twice at
+   * once; pages hear of what a good run has changed, and of a bad one by its output. @default none
+   */
+  readonly run?: string;
+  /** A newer change ends the run under way, instead of following it. @default false */
+  readonly runKill?: boolean;
   /** Serves symbolic links that lead out of the folder too. @default false */
   readonly followSymlinks?: boolean;
 }
@@ -66,6 +73,7 @@ type Mounts = Readonly<Record<string, string>>;
  */
 export async function start(options: StartOptions = {}): Promise<LiveServer> {
   checkOptions(options);
+  if (options.run) await mkdir(resolve(options.root ?? '.'), { recursive: true }); // the first run fills it
   const root = await toFolder(options.root ?? '.');
   const mounts = await toMounts(options.mounts ?? {});
   // A back end for everything, and no folder that its URLs could be those of: any file may be in any page.
@@ -75,6 +83,7 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
     ...options,
     watched: toWatch(options.watch, unmapped && options.watch ? [] : [root, ...Object.values(mounts)]),
     conditional: (options.middleware ?? []).length === 0 && proxy === undefined,
+    sources: watchedPaths(options.watch),
     locate: (file) => (unmapped ? [] : locate(file, root, mounts)),
   });
   try {
@@ -110,19 +119,25 @@ function toProxy(targets: string | Readonly<Record<string, string>>, wiring: () 
   });
 }
 
-function checkOptions({
-  root = '.',
-  port = 0,
-  host = 'localhost',
-  open = false,
-  headers = {},
-}: StartOptions): void {
+function checkOptions(options: StartOptions): void {
+  const {
+    root = '.',
+    port = 0,
+    host = 'localhost',
+    open = false,
+    headers = {},
+    run,
+    watch: watched,
+  } = options;
   if (typeof root !== 'string') throw new TypeError('The option root takes the path of a folder');
   if (host !== true && typeof host !== 'string')
     throw new TypeError('The option host takes an address, a name, or true');
   if (typeof port !== 'number') throw new TypeError('The option port takes a number');
   if (!Number.isInteger(port) || port < 0 || port > 65535) {
     throw new RangeError(`Cannot listen on port ${port}: give a whole number from 0 to 65535`);
+  }
+  if (run !== undefined && watchedPaths(watched).length === 0) {
+    throw new RangeError(`Cannot tell when to run "${run}": name what it builds from, with watch`);
   }
   if (typeof open === 'string' && !open.startsWith('/')) {
     throw new RangeError(`Cannot open "${open}": give a URL path, like /${open}`);

@@ -41,6 +41,8 @@ export interface Settle {
   has(file: string): boolean;
   /** Resolves when no save of the file is under way; at most a second later. */
   settled(file: string): Promise<void>;
+  /** Resolves when all that has happened so far is told. */
+  idle(): Promise<void>;
   /** No look is started, nothing is told from now on. */
   close(): void;
 }
@@ -71,6 +73,7 @@ export function createSettle(
   let lastBatch = -Infinity;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
+  const resting: (() => void)[] = [];
 
   function touch(file: string): void {
     if (closed) return;
@@ -150,6 +153,7 @@ export function createSettle(
     if (closed) return;
     if (batch.size === 0) {
       if (pending.size === 0) restart();
+      rest();
       return;
     }
     const ms = pause();
@@ -184,6 +188,12 @@ export function createSettle(
     lastBatch = performance.now();
     restart();
     onBatch(changes, first);
+    rest();
+  }
+
+  function rest(): void {
+    if (pending.size > 0 || batch.size > 0) return;
+    for (const wake of resting.splice(0)) wake();
   }
 
   function restart(): void {
@@ -205,8 +215,13 @@ export function createSettle(
       await Promise.race([save.done, late]);
       clearTimeout(patience);
     },
+    async idle() {
+      if (closed || (pending.size === 0 && batch.size === 0)) return;
+      await new Promise<void>((resolve) => resting.push(resolve));
+    },
     close() {
       closed = true;
+      for (const wake of resting.splice(0)) wake();
       clearTimeout(timer);
       for (const save of pending.values()) {
         clearTimeout(save.timer);

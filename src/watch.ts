@@ -35,6 +35,8 @@ export interface Watcher {
   readonly ready: Promise<void>;
   /** Resolves when no save of the file is under way; at most a second later. */
   settled(file: string): Promise<void>;
+  /** Resolves when every change so far is told. */
+  quiet(): Promise<void>;
   /** A page uses the file: its folder is watched first, and its bytes are known. */
   prefer(file: string): void;
   /** Resolves when no watch and no timer is left; nothing is told any more. */
@@ -259,6 +261,10 @@ export function watch(
     async settled(file) {
       await drained();
       await settle.settled(links.unaliased(file));
+    },
+    async quiet() {
+      await drained();
+      await settle.idle();
     },
     prefer(file) {
       if (preferred.has(file) || closed) return;

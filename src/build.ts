@@ -1,0 +1,99 @@
+// --run: changes of sources → runs of a command; what a good run changed → one batch. Meanwhile pages can wait.
+
+import type { Change, Failure } from './events.ts';
+import { createRunner } from './run.ts';
+
+export interface BuildOptions {
+  /** A newer change ends the run under way. */
+  readonly kill: boolean;
+  /** Is the command run when this file changes? */
+  readonly isSource: (file: string) => boolean;
+  /** Resolves when every change on the disk so far was given to `take`. */
+  readonly quiet: () => Promise<void>;
+  /** A batch for the pages; `since` is the performance.now() of its first change. */
+  readonly publish: (changes: readonly Change[], since: number) => void;
+  /** Sources have changed: a run follows. */
+  readonly onSources: (changes: readonly Change[], since: number) => void;
+  readonly onOutput: (text: string | Buffer) => void;
+  /** A run has ended; without a failure it was good, and what it changed is published. */
+  readonly onEnd: (ms: number, failure?: Failure) => void;
+}
+
+export interface Build {
+  /** Runs the command for the first time. */
+  start(): void;
+  /** Takes a batch of the watcher. */
+  take(changes: readonly Change[], since: number): void;
+  /** Whether what is served is whole: waits for a run under way, `ms` at the most. */
+  isDone(ms: number): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+export function createBuild(command: string, options: BuildOptions): Build {
+  const { kill, isSource, quiet, publish, onSources, onOutput, onEnd } = options;
+  const held = new Map<string, Change>();
+  let heldSince = 0;
+  /** Resolves when the last run and all that follows from it are over. */
+  let settled: Promise<void> | undefined;
+  let ending: Promise<void> = Promise.resolve();
+
+  const runner = createRunner(command, {
+    kill,
+    onOutput,
+    onEnd: (outcome) => {
+      ending = end(outcome.ms, outcome.ok ? undefined : outcome.failure);
+    },
+  });
+
+  async function end(ms: number, failure?: Failure): Promise<void> {
+    await quiet();
+    // What a failed run has changed waits for the next good one: half a build is not to be seen.
+    if (!failure) release();
+    onEnd(ms, failure);
+  }
+
+  function release(): void {
+    const changes = [...held.values()];
+    held.clear();
+    if (changes.length > 0) publish(changes, heldSince);
+  }
+
+  function trigger(): void {
+    runner.trigger();
+    const run = runner.idle.then(() => ending);
+    settled = run;
+    void run.then(() => {
+      if (settled === run) settled = undefined;
+    });
+  }
+
+  function hold(changes: readonly Change[], since: number): void {
+    if (held.size === 0) heldSince = since;
+    for (const change of changes) held.set(change.file, change);
+  }
+
+  return {
+    start: trigger,
+    take(changes, since) {
+      const sources = changes.filter(({ file }) => isSource(file));
+      const outputs = changes.filter(({ file }) => !isSource(file));
+      if (sources.length > 0) {
+        onSources(sources, since);
+        trigger();
+      }
+      if (outputs.length === 0) return;
+      if (settled) hold(outputs, since);
+      else publish(outputs, since);
+    },
+    async isDone(ms) {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, ms);
+      });
+      await Promise.race([settled, late]);
+      clearTimeout(timer);
+      return settled === undefined;
+    },
+    close: () => runner.close(),
+  };
+}

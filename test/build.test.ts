@@ -1,0 +1,117 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type LiveEvents, start } from '../src/index.ts';
+import { type Folder, folder, get, navigation, openStream, until } from './harness.ts';
+
+/** A build in one line: copies what is in src to dist, slowly if it is asked to, and fails at the word "broken". */
+const BUILD = `
+import { cpSync, existsSync, readFileSync, rmSync } from 'node:fs';
+const page = readFileSync('src/index.html', 'utf8');
+while (existsSync('.slow')) await new Promise((resolve) => setTimeout(resolve, 5));
+if (page.includes('broken')) {
+  console.error('src/index.html:3: it is broken');
+  process.exit(1);
+}
+cpSync('src', 'dist', { recursive: true });
+console.log('built');
+`;
+
+interface Project extends AsyncDisposable {
+  readonly files: Folder;
+  readonly server: Awaited<ReturnType<typeof start>>;
+  readonly builds: LiveEvents['build'][];
+  readonly output: () => string;
+}
+
+async function project(options: { slow?: boolean } = {}): Promise<Project> {
+  const files = folder({
+    'build.mjs': BUILD,
+    'src/index.html': '<!doctype html><title>one</title>',
+    'src/a.css': 'a{}',
+    ...(options.slow ? { '.slow': '' } : {}),
+  });
+  const builds: LiveEvents['build'][] = [];
+  let output = '';
+  const cwd = process.cwd();
+  process.chdir(files.path); // the command runs in the working folder
+  const server = await start({ root: 'dist', watch: 'src', run: 'node build.mjs', port: 0 });
+  process.chdir(cwd);
+  server.on('build', (build) => builds.push(build));
+  server.on('output', (text) => {
+    output += text;
+  });
+  return {
+    files,
+    server,
+    builds,
+    output: () => output,
+    [Symbol.asyncDispose]: async () => {
+      await server.close();
+      files[Symbol.dispose]();
+    },
+  };
+}
+
+test('run fills a folder that is not there, runs again after a change, and sends one event for what changed', async () => {
+  await using made = await project();
+  const { server, files, builds } = made;
+  await until('the first build', () => builds.length === 1);
+  assert.ok(builds[0]?.ok);
+  assert.is(made.output(), 'built\n');
+  assert.match((await get(server.url, '/', { headers: navigation })).text, /<title>one/);
+
+  using stream = await openStream(`${server.url}__events`);
+  await stream.next('hello');
+  const before = stream.events.length;
+  files.write('src/a.css', 'a{color:red}');
+  assert.is((await stream.next('css')).data, '{"paths":["/a.css"]}');
+  files.write('src/index.html', '<!doctype html><title>two</title>');
+  assert.is((await stream.next('reload')).data, '{"paths":["/index.html"]}');
+  assert.is(stream.events.length, before + 2);
+});
+
+test('a failed run is a failure with its output, until a good one, even one that changes nothing', async () => {
+  await using made = await project();
+  const { server, files, builds } = made;
+  await until('the first build', () => builds.length === 1);
+  using stream = await openStream(`${server.url}__events`);
+  await stream.next('hello');
+  files.write('src/index.html', 'broken');
+  const failure = JSON.parse((await stream.next('failure')).data);
+  assert.is(failure.message, '"node build.mjs" exited with code 1');
+  assert.is(failure.output, 'src/index.html:3: it is broken');
+  using later = await openStream(`${server.url}__events`);
+  await later.next('failure');
+  files.write('src/index.html', '<!doctype html><title>one</title>');
+  assert.is((await stream.next('failure')).data, 'null');
+  assert.equal(
+    builds.map(({ ok }) => ok),
+    [true, false, true],
+  );
+});
+
+test('a page waits for the build, and hears of it if that takes long', async () => {
+  await using made = await project({ slow: true });
+  const { server, files } = made;
+  const early = get(server.url, '/', { headers: navigation });
+  const { status, text } = await early;
+  assert.is(status, 503);
+  assert.match(text, /Building/);
+  assert.match(text, /__events\/client\.js/);
+  using stream = await openStream(`${server.url}__events`);
+  await stream.next('hello');
+  const waiting = get(server.url, '/', { headers: navigation });
+  const { rmSync } = await import('node:fs');
+  rmSync(files.file('.slow'));
+  assert.match((await waiting).text, /<title>one/);
+  await until('its reload', () =>
+    stream.events.some(({ type, data }) => type === 'reload' && data === '{"paths":[]}'),
+  );
+});
+
+test('run without watch is refused: nobody could tell when to run it', async () => {
+  const error = await start({ run: 'true', port: 0 }).catch((reason: Error) => reason);
+  assert.match(String(error), /Cannot tell when to run "true": name what it builds from, with watch/);
+});
+
+test.run();
