@@ -11,7 +11,7 @@ const WRITING = 500;
 const HELD = 1000;
 /** In a burst, the pause that ends it; and how long it may go on before what has settled is told. */
 const BURST_QUIET = 60;
-const BURST_LASTS = 2000;
+const BURST_LASTS = 5000;
 /** The pause after something that follows a batch closely: it may be the second file of a burst. */
 const FOLLOWING_QUIET = 20;
 const FOLLOWS = 100;
@@ -41,8 +41,8 @@ export interface Settle {
   has(file: string): boolean;
   /** Resolves when no save of the file is under way; at most a second later. */
   settled(file: string): Promise<void>;
-  /** No look is started, nothing is told from now on. */
-  close(): void;
+  /** No look is started, nothing is told from now on; resolves when the looks under way are over. */
+  close(): Promise<void>;
 }
 
 interface Pending extends Save {
@@ -57,10 +57,12 @@ interface Pending extends Save {
 export function createSettle(
   look: (file: string, save: Save) => Promise<Look>,
   onBatch: (changes: readonly Change[], since: number) => void,
+  /** Is somebody in the middle of changing many files? */
+  isBusy = () => false,
 ): Settle {
   const pending = new Map<string, Pending>();
   const ripe: string[] = [];
-  let looks = 0;
+  const looks = new Set<Promise<void>>();
 
   let batch = new Map<string, Change>();
   let previous: ReadonlyMap<string, Change> = batch;
@@ -107,18 +109,18 @@ export function createSettle(
   }
 
   function lookOn(): void {
-    while (looks < LOOKS) {
+    while (looks.size < LOOKS) {
       const file = ripe.shift();
       if (file === undefined) return;
       const save = pending.get(file);
       if (!save || save.looking) continue;
-      looks++;
       save.looking = true;
-      void lookAt(file, save).then(() => {
-        looks--;
+      const over = lookAt(file, save).then(() => {
+        looks.delete(over);
         lookOn();
         flush();
       });
+      looks.add(over);
     }
   }
 
@@ -165,6 +167,7 @@ export function createSettle(
     const isBurst = quiet >= BURST_QUIET;
     if (isBurst && waited >= BURST_LASTS) return 0;
     if (pending.size > 0) return (isBurst ? BURST_LASTS : HELD) - waited;
+    if (files > 1 && waited < BURST_LASTS && isBusy()) return FOLLOWING_QUIET;
     return quiet - (now - lastEvent);
   }
 
@@ -205,7 +208,7 @@ export function createSettle(
       await Promise.race([save.done, late]);
       clearTimeout(patience);
     },
-    close() {
+    async close() {
       closed = true;
       clearTimeout(timer);
       for (const save of pending.values()) {
@@ -213,6 +216,7 @@ export function createSettle(
         save.finish();
       }
       pending.clear();
+      await Promise.all(looks);
     },
   };
 }
