@@ -11,7 +11,7 @@ const WRITING = 500;
 const HELD = 1000;
 /** In a burst, the pause that ends it; and how long it may go on before what has settled is told. */
 const BURST_QUIET = 60;
-const BURST_LASTS = 2000;
+const BURST_LASTS = 5000;
 /** The pause after something that follows a batch closely: it may be the second file of a burst. */
 const FOLLOWING_QUIET = 20;
 const FOLLOWS = 100;
@@ -43,8 +43,8 @@ export interface Settle {
   settled(file: string): Promise<void>;
   /** Resolves when all that has happened so far is told. */
   idle(): Promise<void>;
-  /** No look is started, nothing is told from now on. */
-  close(): void;
+  /** No look is started, nothing is told from now on; resolves when the looks under way are over. */
+  close(): Promise<void>;
 }
 
 interface Pending extends Save {
@@ -59,10 +59,12 @@ interface Pending extends Save {
 export function createSettle(
   look: (file: string, save: Save) => Promise<Look>,
   onBatch: (changes: readonly Change[], since: number) => void,
+  /** Is somebody in the middle of changing many files? */
+  isBusy = () => false,
 ): Settle {
   const pending = new Map<string, Pending>();
   const ripe: string[] = [];
-  let looks = 0;
+  const looks = new Set<Promise<void>>();
 
   let batch = new Map<string, Change>();
   let previous: ReadonlyMap<string, Change> = batch;
@@ -110,18 +112,18 @@ export function createSettle(
   }
 
   function lookOn(): void {
-    while (looks < LOOKS) {
+    while (looks.size < LOOKS) {
       const file = ripe.shift();
       if (file === undefined) return;
       const save = pending.get(file);
       if (!save || save.looking) continue;
-      looks++;
       save.looking = true;
-      void lookAt(file, save).then(() => {
-        looks--;
+      const over = lookAt(file, save).then(() => {
+        looks.delete(over);
         lookOn();
         flush();
       });
+      looks.add(over);
     }
   }
 
@@ -169,6 +171,7 @@ export function createSettle(
     const isBurst = quiet >= BURST_QUIET;
     if (isBurst && waited >= BURST_LASTS) return 0;
     if (pending.size > 0) return (isBurst ? BURST_LASTS : HELD) - waited;
+    if (files > 1 && waited < BURST_LASTS && isBusy()) return FOLLOWING_QUIET;
     return quiet - (now - lastEvent);
   }
 
@@ -219,7 +222,7 @@ export function createSettle(
       if (closed || (pending.size === 0 && batch.size === 0)) return;
       await new Promise<void>((resolve) => resting.push(resolve));
     },
-    close() {
+    async close() {
       closed = true;
       for (const wake of resting.splice(0)) wake();
       clearTimeout(timer);
@@ -228,6 +231,7 @@ export function createSettle(
         save.finish();
       }
       pending.clear();
+      await Promise.all(looks);
     },
   };
 }

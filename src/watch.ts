@@ -3,7 +3,7 @@
 //
 // Its parts: tree.ts (which folders), settle.ts (when to look, what is told together), look.ts (what an entry has become),
 // bytes.ts (did any change?), links.ts (other names), survey.ts (what nobody was watching), ignore.ts (what never counts),
-// mounts.ts (where the system is silent). chokidar is imported here only.
+// mounts.ts (where the system is silent), git.ts (is a checkout under way?). chokidar is imported here only.
 
 import { readFileSync, type Stats, watch as watchFolder } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
@@ -11,6 +11,7 @@ import { basename, dirname, join, resolve, sep } from 'node:path';
 import chokidar, { type ChokidarOptions } from 'chokidar';
 import { createBytes, drained } from './bytes.ts';
 import type { Change } from './events.ts';
+import { findLock, isLocked } from './git.ts';
 import { createIgnore, type Matcher } from './ignore.ts';
 import { createLinks, isWithin } from './links.ts';
 import { createLook } from './look.ts';
@@ -81,13 +82,25 @@ export function watch(
   let closed = false;
   let mistaken = false;
   const timers = new Set<NodeJS.Timeout>();
+  const errands = new Set<Promise<void>>();
   const links = createLinks(roots.map(({ path }) => path));
   const preferred = new Set<string>();
   const unreadable = new Set<string>();
   const holder = createHolder({ poll, accepts, onWarning });
   const bytes = createBytes();
   const tree = createTree({ hold: holder.hold, accepts, touch, onRenewed, onLink, onError });
-  const settle = createSettle(createLook({ tree, bytes, links, onLooked }), tell);
+  const settle = createSettle(createLook({ tree, bytes, links, onLooked }), tell, isBusy);
+
+  function isBusy(): boolean {
+    try {
+      return roots.some(({ path }) => {
+        const lock = findLock(path);
+        return lock !== undefined && isLocked(lock);
+      });
+    } catch {
+      return false; // unreadable: nothing can be told of it
+    }
+  }
 
   function accepts(file: string): boolean {
     return roots.some((root) =>
@@ -108,7 +121,7 @@ export function watch(
   function touch(file: string): void {
     events++;
     if (roots.some((root) => isWithin(file, root.path) && root.base === root.path)) {
-      void patrol();
+      errand(patrol());
       return;
     }
     if (!accepts(file)) return;
@@ -119,7 +132,7 @@ export function watch(
   function tell(changes: readonly Change[], since: number): void {
     const from = stamp;
     stamp = Date.now() - 100; // early enough for any clock
-    if (events > MANY_EVENTS) void tree.relist().then(() => catchUp(from));
+    if (events > MANY_EVENTS) errand(tree.relist().then(() => catchUp(from)));
     events = 0;
     onBatch(changes, since);
   }
@@ -127,6 +140,12 @@ export function watch(
   // Whoever polls sees two writes within one tick of the clock as one, and is blind until the first round.
   function onLooked(file: string, stats: Stats): void {
     if (holder.polls && Date.now() - stats.ctimeMs < 3000) later(() => touch(file));
+  }
+
+  /** Something that close() has to wait for. */
+  function errand(work: Promise<unknown>): void {
+    const done = work.then(() => void errands.delete(done));
+    errands.add(done);
   }
 
   function later(act: () => void): void {
@@ -161,7 +180,7 @@ export function watch(
   }
 
   function onRenewed(dir: string): void {
-    void catchUp(stamp, tree.files(dir));
+    errand(catchUp(stamp, tree.files(dir)));
   }
 
   async function inspect(root: Root, fresh: boolean): Promise<void> {
@@ -188,7 +207,7 @@ export function watch(
     for (const root of roots) await inspect(root, false);
     holder.started();
     if (closed) return;
-    const timer = setInterval(patrol, PATROL);
+    const timer = setInterval(() => errand(patrol()), PATROL);
     timer.unref();
     timers.add(timer);
   }
@@ -207,7 +226,7 @@ export function watch(
   async function learn(): Promise<void> {
     const { files, bytes: size } = await catchUp(started);
     surveyed = true;
-    if (holder.polls) later(() => void catchUp(started));
+    if (holder.polls) later(() => errand(catchUp(started)));
     if (files > SMALL.files || size > SMALL.bytes) return;
     const queue = tree.files()[Symbol.iterator]();
     const work = async () => {
@@ -249,10 +268,9 @@ export function watch(
 
   async function close(): Promise<void> {
     closed = true;
-    settle.close();
     for (const timer of timers) clearTimeout(timer);
-    await tree.close();
-    await learned;
+    await Promise.all([settle.close(), tree.close(), learned]);
+    await Promise.all(errands);
     await drained(); // handles are closed by then
   }
 
@@ -269,7 +287,7 @@ export function watch(
     prefer(file) {
       if (preferred.has(file) || closed) return;
       preferred.add(file);
-      void preferNow(file);
+      errand(preferNow(file));
     },
     close: () => {
       ended ??= close();
