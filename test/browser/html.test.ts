@@ -271,6 +271,21 @@ test('mergeHtml() leaves what scripts have built', async () => {
   );
 });
 
+test('mergeHtml() adds between what scripts have put first and last', async () => {
+  const source = (main: string) =>
+    html(`<main>${main}</main><script>{
+      const main = document.querySelector('main');
+      main.append(document.createElement('i'));
+      main.prepend(document.createElement('i'));
+    }</script>`);
+  const [from, to] = [source('<p>1</p>'), source('<p>0</p><p>1</p><p>2</p><p>3</p>')];
+  const page = await site.open(from);
+  assert.is(await merge(page, from, to), true);
+  const merged = await page.content();
+  await site.open(to);
+  assert.is(merged, await page.content());
+});
+
 test('mergeHtml() takes no notice of the tag of the server', async () => {
   const tag = (id: string) =>
     `<script async src="../__events/client.js" data-id="${id}" data-file="/index.html"></script>`;
@@ -671,7 +686,6 @@ for (const scripts of [false, true]) {
       assert.is(wrong, want, `SEED=${first + index} shows it again:\n${histories[index]?.join('\n\n')}`);
     }
     const merged = results.reduce((sum, result) => sum + result.merged, 0);
-    console.log(merged / count / 4);
     assert.ok(
       process.env.SEED || merged > count * (scripts ? 0.4 : 3),
       `${merged} merges of ${count} documents`,
