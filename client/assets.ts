@@ -2,8 +2,7 @@
 // for good if it does not. Nodes stay the same; addresses get the token of the change as the last part of their query.
 
 /** Files that can be swapped wherever a page shows them. */
-const SWAPPABLE =
-  /\.(a?png|jpe?g|gif|webp|avif|svg|ico|cur|bmp|woff2?|[ot]tf|mp[34]|m4[av]|webm|og[gav]|opus|wav|flac|aac|mov)$/i;
+const SWAPPABLE = /\.(a?png|jpe?g|gif|web[mp]|avif|svg|ico|bmp|woff2?|[ot]tf|mp[34]|m4[av]|og[gav]|wav)$/i;
 const ATTRIBUTE = /^(src|srcset|href|xlink:href|data|poster|background|style)$/;
 /** Elements that lead to a file, or run in a document of their own. */
 const ELSEWHERE = /^(a|area|base|i?frame)$/;
@@ -50,11 +49,10 @@ export async function swapAssets(paths: readonly string[]): Promise<boolean> {
   if (!paths.every((path) => SWAPPABLE.test(path))) return false;
   const changed = new Set(paths.map(canonical));
   // What a script has fetched it may show in any way.
-  for (const entry of performance.getEntriesByType('resource')) {
-    const { name, initiatorType } = entry as PerformanceResourceTiming;
-    if (!/^(fetch|xmlhttprequest|beacon)$/.test(initiatorType) || /[?&]live-sse=/.test(name)) continue;
-    if (changed.has(canonical(new URL(name).pathname))) return false;
-  }
+  const isFetched = ({ name, initiatorType }: PerformanceResourceTiming) =>
+    /^(fetch|xml)/.test(initiatorType) && changed.has(canonical(new URL(name).pathname));
+  const loaded = performance.getEntriesByType('resource');
+  if (loaded.some((entry) => entry instanceof PerformanceResourceTiming && isFetched(entry))) return false;
   const token = `${Date.now().toString(36)}-${++count}`;
   for (const path of changed) tokens.set(path, token);
   held = new Map();
