@@ -157,6 +157,21 @@ function isNavigation(headers: IncomingHttpHeaders): boolean {
   return headers.accept?.includes('text/html') ?? false;
 }
 
+/**
+ * The coding of a document that was asked for without one and came with one all the same; it has to be undone before our
+ * script can go in. Any other answer passes as it is.
+ */
+export function unwantedCoding(
+  req: Pick<IncomingMessage, 'method' | 'headers'>,
+  answer: Pick<IncomingMessage, 'statusCode' | 'headers'>,
+): string | undefined {
+  const { 'content-type': type = '', 'content-encoding': coding } = answer.headers;
+  const isWhole = req.method === 'GET' && answer.statusCode !== 206 && answer.statusCode !== 304;
+  if (!isWhole || !isNavigation(req.headers)) return undefined;
+  if (!/^(?:text\/html|application\/xhtml\+xml|image\/svg\+xml)\b/i.test(type)) return undefined;
+  return coding?.trim().toLowerCase();
+}
+
 // Said by a back end, these would hold for our origin or for all ports of its name. Who may read across origins is for the
 // user of this server to say; and a browser that is told to use https, or another port, for `localhost` keeps to it.
 const NOT_THEIRS_TO_SAY =

@@ -4,8 +4,9 @@
 import { Agent as HttpAgent, IncomingMessage, type ServerResponse } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { connect, Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { type Duplex, pipeline, Transform } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import * as zlib from 'node:zlib';
 import { createProxyServer, type ProxyServerOptions } from 'httpxy';
 import {
   isLoopback,
@@ -16,6 +17,7 @@ import {
   responseHeaders,
   routeOf,
   toRoute,
+  unwantedCoding,
 } from './backend.ts';
 
 export interface ProxyOptions {
@@ -228,11 +230,27 @@ function answerWith(route: Route, req: IncomingMessage, res: ServerResponse, ans
   res.statusCode = answer.statusCode ?? 0;
   const reason = answer.statusMessage ?? '';
   if (/^[\t\x20-\x7e\x80-\xff]+$/.test(reason)) res.statusMessage = reason;
+  const decoder = createDecoder(unwantedCoding(req, answer));
   const headers = responseHeaders(route, answer.headers, isEncrypted(req));
-  for (const [name, value] of headers) setHeader(res, name, value);
+  for (const [name, value] of headers) {
+    if (!decoder || !/^content-(?:encoding|length)$/.test(name)) setHeader(res, name, value);
+  }
   // A stream's head doesn't wait for its first bytes.
-  if (answer.headers['content-length'] === undefined) res.flushHeaders();
-  answer.pipe(res);
+  if (!res.hasHeader('content-length')) res.flushHeaders();
+  if (decoder)
+    pipeline(answer, decoder, res, () => {}); // an end too early shows as such, whoever caused it
+  else answer.pipe(res);
+}
+
+/** `undefined` for what cannot be undone: it passes as it is. */
+function createDecoder(coding: string | undefined): Transform | undefined {
+  if (coding === 'gzip' || coding === 'x-gzip') return zlib.createGunzip();
+  if (coding === 'deflate') return zlib.createInflate();
+  if (coding === 'br') return zlib.createBrotliDecompress();
+  // From Node 22.15 on: https://nodejs.org/api/zlib.html#zlibcreatezstddecompressoptions
+  const create: unknown = coding === 'zstd' ? Reflect.get(zlib, 'createZstdDecompress') : undefined;
+  const decoder: unknown = typeof create === 'function' ? create() : undefined;
+  return decoder instanceof Transform ? decoder : undefined;
 }
 
 /** What the response has already was promised by us and stays, but for headers that add up. */

@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type RequestListener, request, type
 import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { brotliCompressSync, gzipSync } from 'node:zlib';
+import { brotliCompressSync, createBrotliCompress, createDeflate, createGzip, gzipSync } from 'node:zlib';
 import express from 'express';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -198,6 +198,46 @@ test('handle() asks for a document without coding', async () => {
     JSON.parse((await get(server.url, '/', { headers })).text).headers['accept-encoding'],
     'identity',
   );
+});
+
+test('handle() undoes the coding of a document that has one all the same, part by part', async () => {
+  const page = `<!doctype html><title>é</title>${randomBytes(3000).toString('hex')}`;
+  const coders = { gzip: createGzip, br: createBrotliCompress, deflate: createDeflate };
+  const ends: (() => void)[] = [];
+  await using back = await backEnd((req, res) => {
+    const coding = req.url?.slice(1) as keyof typeof coders;
+    const coder = coders[coding]();
+    res.setHeader('Content-Type', 'text/html; charset=utf-8').setHeader('Content-Encoding', coding);
+    coder.pipe(res);
+    coder.write(page);
+    coder.flush();
+    ends.push(() => coder.end('<p>end'));
+  });
+  await using server = await front(back.url);
+  for (const coding of Object.keys(coders)) {
+    using client = raw(
+      server.port,
+      `GET /${coding} HTTP/1.0\r\nHost: h\r\nAccept: text/html\r\nAccept-Encoding: gzip, br\r\n\r\n`,
+    );
+    await until(`all but the end of ${coding}`, () => client.received().endsWith(page));
+    ends.at(-1)?.();
+    const answer = await client.end();
+    assert.ok(answer.endsWith(`\r\n\r\n${page}<p>end`), coding);
+    assert.not.match(answer, /content-encoding/i);
+  }
+  using script = raw(server.port, 'GET /gzip HTTP/1.0\r\nHost: h\r\nSec-Fetch-Dest: script\r\n\r\n');
+  await script.match(/^content-encoding: gzip\r$/im);
+});
+
+test('handle() of a document whose coding is broken goes on', async () => {
+  await using back = await backEnd((_req, res) => {
+    res.setHeader('Content-Type', 'text/html').setHeader('Content-Encoding', 'gzip');
+    res.end('this is no gzip');
+  });
+  await using server = await front({ '/back': back.url });
+  using client = raw(server.port, 'GET /back HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n');
+  await client.end();
+  assert.is((await get(server.url, '/')).text, 'not proxied');
 });
 
 test('handle() keeps what this server has promised of every answer', async () => {
