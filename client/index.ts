@@ -63,6 +63,8 @@ function run(script: HTMLOrSVGScriptElement): void {
   const toPath = (path: string) => pathIn(prefix + path, url.href);
   const file = script.getAttribute('data-file');
   const { pathOf, uses } = watchUses(file && toPath(file));
+  // Not since the navigation: a page may be slow to come, and hears of what came before all the same.
+  const born = performance.now();
   let memory = remember();
   let due: Due | undefined;
   let styles: Styles | undefined;
@@ -117,7 +119,7 @@ function run(script: HTMLOrSVGScriptElement): void {
   };
 
   const reload = async ({ id, path }: Due) => {
-    const young = performance.now() < YOUNG;
+    const young = performance.now() - born < YOUNG;
     const count = young ? (memory?.count ?? 0) + 1 : 0;
     if (young && memory?.late) {
       return console.warn(`live-sse: ${path} changes with each load: no more reloads`);

@@ -134,10 +134,7 @@ test('a saved stylesheet is swapped in place, and no frame is unstyled', async (
   await see(page, 'document.querySelectorAll("link").length', 2);
 
   assert.equal(await look(page, state), before);
-  assert.equal(await look(page, 'looks'), [
-    'rgb(1, 0, 0),300px,rgb(0, 0, 1)',
-    'rgb(2, 0, 0),300px,rgb(0, 0, 1)',
-  ]);
+  await see(page, 'looks', ['rgb(1, 0, 0),300px,rgb(0, 0, 1)', 'rgb(2, 0, 0),300px,rgb(0, 0, 1)']);
   assert.match(
     String(await look(page, 'document.head.innerHTML')),
     /<link rel="stylesheet" href="a\.css\?live-sse=[^"&]+" id="a" title="main" media="screen"><link rel="stylesheet" href="b\.css">/,
@@ -158,7 +155,7 @@ test('a stylesheet that is imported at any depth is fetched again', async () => 
     await see(page, style('p', 'width'), width);
   }
   await stays(page);
-  assert.equal(await look(page, 'looks'), ['rgb(1, 0, 0),100px', 'rgb(1, 0, 0),200px', 'rgb(1, 0, 0),300px']);
+  await see(page, 'looks', ['rgb(1, 0, 0),100px', 'rgb(1, 0, 0),200px', 'rgb(1, 0, 0),300px']);
 });
 
 test('a stylesheet that a <style> imports is fetched again', async () => {
@@ -178,8 +175,9 @@ test('a stylesheet that a <style> imports is fetched again', async () => {
   }
   await stays(page);
   await see(page, 'document.querySelectorAll("style").length', 1);
-  assert.equal(
-    await look(page, 'looks'),
+  await see(
+    page,
+    'looks',
     [100, 200, 300].map((width) => `rgb(1, 0, 0),${width}px,9px`),
   );
 });
@@ -236,7 +234,7 @@ test('a stylesheet that does not come leaves the old one', async () => {
   site.folder.write('a.css', 'p { color: rgb(2, 0, 0) }');
   await until('the sheet to be asked for', () => site.requests.some((url) => url.startsWith('/a.css?')));
   await see(page, 'document.querySelectorAll("link").length', 1);
-  assert.equal(await look(page, 'looks'), ['rgb(1, 0, 0)']);
+  await see(page, 'looks', ['rgb(1, 0, 0)']);
   broken = false;
   site.folder.write('a.css', 'p { color: rgb(3, 0, 0) }');
   await see(page, style('p', 'color'), 'rgb(3, 0, 0)');
@@ -257,7 +255,7 @@ test('after 100 quick saves the newest sheet is shown, in one link', async () =>
   }
   await see(page, style('p', 'width'), '100px');
   await see(page, 'document.querySelectorAll("link,style").length', 2);
-  assert.equal(await look(page, 'looks'), ['rgb(1, 0, 0)']);
+  await see(page, 'looks', ['rgb(1, 0, 0)']);
   await stays(page);
 });
 
@@ -283,7 +281,7 @@ test('alternate, disabled and non-matching sheets stay what they are', async () 
   site.folder.write('a.css', 'p { width: 5px }');
   await see(page, style('p', 'width'), '5px');
   await see(page, 'document.querySelectorAll("link").length', 4);
-  assert.equal(await look(page, 'looks'), ['1px', '5px']);
+  await see(page, 'looks', ['1px', '5px']);
   await page.evaluate('document.querySelector("[disabled]").disabled = false');
   await see(page, style('p', 'width'), '9px');
   await stays(page);
@@ -482,6 +480,7 @@ test('a page with a stale stamp is reloaded once', async () => {
 test('a page whose load changes one of its files is not reloaded for ever', async () => {
   await using site = await serve({ 'index.html': html('') });
   const page = await site.context.newPage();
+  await page.evaluateOnNewDocument(WATCH);
   const warnings: string[] = [];
   page.on('console', (message) => warnings.push(message.text()));
   let loads = 0;
@@ -492,7 +491,11 @@ test('a page whose load changes one of its files is not reloaded for ever', asyn
   });
   await page.goto(site.server.url);
   await until('the warning', () => warnings.some((it) => it.includes('/index.html changes with each load')));
-  assert.is(loads, 5); // the first, three at once, and one when it had come to rest
+  // The first, three at once, and one when it had come to rest; a slow machine may take a second turn.
+  const before = loads;
+  assert.ok(before >= 5, `${before} loads`);
+  await heard(page, site.server);
+  assert.is(loads, before);
 });
 
 test('behind a proxy that adds a prefix a page finds the stream and knows its files', async () => {
