@@ -72,7 +72,7 @@ for (const { code } of blocks.filter(({ language }) => language === 'js')) {
     // As TypeScript and bundlers do it, for a Node without `await using`.
     const { transform } = await import('esbuild');
     home.write('snippet.mjs', (await transform(code, { target: 'node20', format: 'esm' })).code);
-    using program = runProgram(process.execPath, ['snippet.mjs'], home.path);
+    using program = runProgram(process.execPath, ['snippet.mjs', '0'], home.path);
     await check?.(program);
   });
 }
@@ -90,12 +90,13 @@ snippets.push(
     },
   ],
   [
-    "import { createServer } from 'node:http';\nimport { createChannel }",
+    '// A clock for any number of pages',
     async (program) => {
-      using stream = await openStream(await program.url());
-      await stream.next('welcome');
-      assert.match((await stream.next('time')).data, /^{"now":"20/);
-      await until('the count', () => program.printed().includes('1 listening'));
+      assert.ok(readme.includes(readFileSync(new URL('sites/clock/server.js', import.meta.url), 'utf8')));
+      using stream = await openStream(`${await program.url()}events`);
+      assert.is((await stream.next('message')).data, '这是消息');
+      assert.match((await stream.next('time')).data, /^\d+:\d\d:\d\d/);
+      await until('the count', () => program.printed().includes('1 consumers'));
     },
   ],
 );
