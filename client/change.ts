@@ -6,6 +6,8 @@ import type { Uses } from './uses.ts';
 export interface Page extends Uses {
   /** URL of the event stream; the parts of the client and the remembered sources are below it. */
   readonly base: string;
+  /** The page's own file, canonical, if the server said so. */
+  readonly file: string | null;
   /** Hash of the source the page was made of, if the server remembers that. */
   readonly source: string | null;
   readonly load: <Part>(name: string) => Promise<Part>;
@@ -43,6 +45,8 @@ export async function show({ id, paths, gone, allStyles }: Change, page: Page): 
     if (!styles.every((path) => swapped.has(path))) return false;
   }
   if (others.length > 0 && !(await swapAssets(others, page))) return false;
+  // Another file in the page's place (/x.html for /x) is another page.
+  if (!own.every((path) => path === page.file)) return false;
   if (own.length > 0 && !(await merge(page))) return false;
   // A sheet or a merged element may have brought an address back whose old bytes the browser still has.
   if (assets) await (await assets).swapAssets([]);
