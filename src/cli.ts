@@ -6,6 +6,7 @@ import { networkInterfaces } from 'node:os';
 import { relative } from 'node:path';
 import { styleText } from 'node:util';
 import mri from 'mri';
+import { isLoopback } from './backend.ts';
 import type { LiveEvents } from './live.ts';
 import { closest } from './near.ts';
 import { printable } from './pages.ts';
@@ -214,28 +215,39 @@ function warn(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-function paint(style: 'dim' | 'bold' | 'cyan' | 'yellow', text: string): string {
+type Style = Parameters<typeof styleText>[0];
+
+function paint(style: Style, text: string): string {
   const colored = process.stdout.isTTY && !process.env.NO_COLOR;
   return colored ? styleText(style, text) : text;
 }
 
-function greeting(server: LiveServer, host: StartOptions['host']): string {
+async function greeting(server: LiveServer, host: StartOptions['host']): Promise<string> {
   const folder = relative('.', server.root) || '.';
   const lines = [`live-sse serves ${paint('bold', printable(folder))}`, '', `  ${paint('cyan', server.url)}`];
   const network = networkUrls(server, host);
-  if (network.length > 0) {
-    lines.push(
-      ...network.map((url) => `  ${paint('cyan', url)}`),
-      '',
-      'Whoever reaches this machine can read the folder.',
-    );
+  const [scanned] = network;
+  if (scanned !== undefined) {
+    const others = network.filter((url) => url !== server.url);
+    lines.push(...others.map((url) => `  ${paint('cyan', url)}`));
+    lines.push(...(await qrCode(scanned)), '', 'Whoever reaches this machine can read the folder.');
   }
   return [...lines, '', 'Save a file to see it at once. Ctrl-C ends.', ''].join('\n');
 }
 
+/** The lines of a code for a phone's camera; none where no person looks. */
+async function qrCode(url: string): Promise<string[]> {
+  if (!process.stdout.isTTY) return [];
+  const { renderUnicodeCompact } = await import('uqr');
+  const lines = renderUnicodeCompact(url, { border: 2 }).split('\n');
+  // Its light modules are drawn: on a light terminal the code would be a negative.
+  return ['', ...lines.map((line) => `  ${paint(['whiteBright', 'bgBlack'], line)}`)];
+}
+
 /** Where other machines find the server; none while it listens on this machine alone. */
-function networkUrls({ port }: LiveServer, host: StartOptions['host']): string[] {
-  if (host !== true && host !== '0.0.0.0' && host !== '::') return [];
+function networkUrls({ url, host: own, port }: LiveServer, host: StartOptions['host']): string[] {
+  const isEverywhere = host === true || host === '0.0.0.0' || host === '::';
+  if (!isEverywhere) return isLoopback(own) ? [] : [url];
   const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
   return addresses
     .filter(({ family, internal }) => family === 'IPv4' && !internal)
@@ -284,7 +296,7 @@ async function main(argv: readonly string[]): Promise<void> {
   server.on('notice', notice);
   server.on('error', (error) => warn(printable(describe(error))));
   endOnSignals(server);
-  say(given.quiet ? server.url : greeting(server, options.host));
+  say(given.quiet ? server.url : await greeting(server, options.host));
   server.on('output', (text) => process.stdout.write(text));
   server.on('build', ({ ok, ms }) => {
     if (!ok) warn(paint('yellow', `The command given as --run has failed after ${ms.toFixed(0)} ms`));

@@ -2,6 +2,7 @@
 
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { isIP, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 
 export interface Listening {
   /** One for each address. */
@@ -70,6 +71,8 @@ function listenAt(handle: RequestListener, address: string | undefined, port: nu
     handle,
   );
   server.on('clientError', refuseMalformed);
+  // Without a listener node:http answers by itself, before anybody has looked at the Host.
+  server.on('checkExpectation', handle);
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen({ port, host: address, exclusive: true }, () => {
@@ -86,6 +89,11 @@ function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
   };
   if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy();
   const status = (error.code && statuses[error.code]) ?? '400 Bad Request';
+  refuse(socket, status);
+}
+
+/** Ends a connection with this status (`404 Not Found`), where node:http writes no response. */
+export function refuse(socket: Duplex, status: string): void {
   const headers =
     'Connection: close\r\nContent-Length: 0\r\nX-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin';
   socket.end(`HTTP/1.1 ${status}\r\n${headers}\r\n\r\n`);

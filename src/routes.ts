@@ -43,8 +43,11 @@ export function createRoutes(options: RouteOptions): Routes {
     const route = routeOf(req, base);
     if (route === undefined) return false;
     if (route !== '') void sendPart(req, res, { route, source });
-    else if (mayListen(asking, cors)) connect(req, res);
-    else answer(res, 403, 'Forbidden: the event stream is for pages of this server\n');
+    else if (!mayListen(asking, cors)) {
+      answer(res, 403, 'Forbidden: the event stream is for pages of this server\n');
+    } else if (req.method === 'OPTIONS' && cors === false) {
+      answer(res, 405, 'Method Not Allowed\n', { Allow: 'GET, HEAD' }); // a preflight, of no use to anybody
+    } else connect(req, res);
     return true;
   }
 

@@ -11,7 +11,7 @@ import {
 import { resolve, sep } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { toPath } from './events.ts';
-import { type Listening, listen, shutDown } from './listen.ts';
+import { type Listening, listen, refuse, shutDown } from './listen.ts';
 import { type Handler, type Live, type LiveOptions, type Wiring, watchedPaths, wire } from './live.ts';
 import { errorPage, sendPage } from './pages.ts';
 import { type Proxy as BackEnd, createProxy } from './proxy.ts';
@@ -62,6 +62,9 @@ export interface LiveServer extends Live {
   /** The server that listens; by default the one on 127.0.0.1. */
   readonly server: Server;
 }
+
+/** What is sent in place of an answer that failed. */
+const FAILURE = 'Internal Server Error\n';
 
 type Mounts = Readonly<Record<string, string>>;
 
@@ -215,7 +218,11 @@ function handler(root: string, mounts: Mounts, { options, wiring, proxy }: Made)
     const fail = (error: unknown) => {
       wiring.tell(new Error(`Could not answer ${req.method} ${req.url}`, { cause: error }));
       if (res.headersSent) res.destroy();
-      else res.writeHead(500, { 'Content-Type': 'text/plain; charset=utf-8' }).end('Internal Server Error\n');
+      else {
+        // A length that was set before the failure is of something else.
+        const headers = { 'Content-Type': 'text/plain; charset=utf-8', 'Content-Length': FAILURE.length };
+        res.writeHead(500, headers).end(FAILURE);
+      }
     };
     const step = async (i: number, error?: unknown): Promise<void> => {
       if (error !== undefined && error !== null) return fail(error);
@@ -277,11 +284,8 @@ async function run(
 function upgrader(proxy: BackEnd, wiring: Wiring) {
   return (req: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => {}); // the client went away
-    if (!wiring.admits(req))
-      socket.end('HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
-    else if (!proxy.upgrade(req, socket, head)) {
-      socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
-    }
+    if (!wiring.admits(req)) refuse(socket, '403 Forbidden');
+    else if (!proxy.upgrade(req, socket, head)) refuse(socket, '404 Not Found');
   };
 }
 

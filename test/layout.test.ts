@@ -25,6 +25,7 @@ for (const [name, file] of [
   ['mri', 'cli.ts'],
   ['open', 'server.ts'],
   ['picomatch', 'ignore.ts'],
+  ['uqr', 'cli.ts'],
 ]) {
   test(`${name} is imported by ${file} alone`, () => assert.equal(importers(name ?? ''), [file]));
 }
