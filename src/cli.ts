@@ -56,6 +56,10 @@ const FLAGS: readonly Flag[] = [
   },
   { name: 'header', value: "<'K: V'>", help: 'Send this response header with everything (repeatable)' },
   { name: 'cors', value: '[=origin]', help: 'Let pages of this origin, or of any, read what is served' },
+  { name: 'https', help: 'HTTPS and HTTP/2, with a certificate that is made once and remembered' },
+  { name: 'cert', value: '<file>', help: 'HTTPS with this certificate (PEM)' },
+  { name: 'key', value: '<file>', help: 'The key of --cert (PEM); neither file is ever served' },
+  { name: 'isolate', help: 'Isolate the pages from other origins, for SharedArrayBuffer' },
   { name: 'allow', value: '<host>', help: 'Serve this host name too; .name takes subdomains (repeatable)' },
   { name: 'follow-symlinks', help: 'Serve symbolic links that lead out of the folder' },
   { name: 'quiet', short: 'q', help: 'Print only the address and what goes wrong' },
@@ -148,12 +152,21 @@ function toOptions(given: Given, folders: readonly string[]): StartOptions {
             .flatMap((origins) => origins.split(','))
             .map(toOrigin),
     allowedHosts: list(given.allow),
+    https: toHttps(given),
+    isolate: given.isolate === true,
     ...(given.run === undefined ? {} : { run: last(given.run), runKill: given['run-kill'] === true }),
     followSymlinks: given['follow-symlinks'] === true,
   };
 }
 
 type Value = Given[string];
+
+function toHttps({ https, key, cert }: Given): NonNullable<StartOptions['https']> {
+  if (key === undefined && cert === undefined) return https === true;
+  if (key === undefined) throw new RangeError('--cert needs the key of the certificate: --key <file>');
+  if (cert === undefined) throw new RangeError('--key needs the certificate it is for: --cert <file>');
+  return { key: last(key), cert: last(cert) };
+}
 
 /** `http://…` is for everything, `/api=http://…` for what is below a URL path. */
 function toProxy(texts: readonly string[]): string | Record<string, string> {
@@ -234,12 +247,12 @@ function greeting(server: LiveServer, host: StartOptions['host']): string {
 }
 
 /** Where other machines find the server; none while it listens on this machine alone. */
-function networkUrls({ port }: LiveServer, host: StartOptions['host']): string[] {
+function networkUrls({ port, url }: LiveServer, host: StartOptions['host']): string[] {
   if (host !== true && host !== '0.0.0.0' && host !== '::') return [];
   const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
   return addresses
     .filter(({ family, internal }) => family === 'IPv4' && !internal)
-    .map(({ address }) => `http://${address}:${port}/`);
+    .map(({ address }) => `${new URL(url).protocol}//${address}:${port}/`);
 }
 
 /** One line for a batch: when, what was sent for which files, to how many, and how long it took. */

@@ -23,6 +23,7 @@ for (const [name, file] of [
   ['sirv', 'static.ts'],
   ['mri', 'cli.ts'],
   ['open', 'server.ts'],
+  ['node-forge', 'certificate.ts'],
 ]) {
   test(`${name} is imported by ${file} alone`, () => assert.equal(importers(name ?? ''), [file]));
 }
