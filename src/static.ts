@@ -28,7 +28,6 @@ import {
   isHidden,
   nameOf,
   parseTarget,
-  pathOf,
   type Target,
   targetOf,
 } from './resolve.ts';
@@ -187,7 +186,7 @@ export function serveFiles(
     if (!version) return false;
     const { res } = exchange;
     preset(res, { 'Content-Type': version.type });
-    const body = represent(exchange, found, version, status);
+    const body = represent(exchange, found, version);
     const isRaw = body === version.body;
     const etag = isRaw ? version.etag : etagOf(body);
     const { modified, supersedes } = version;
@@ -202,7 +201,7 @@ export function serveFiles(
   }
 
   /** The bytes of a file as they are sent. */
-  function represent({ req, res, target }: Exchange, found: FoundFile, version: Version, status: 200 | 404) {
+  function represent({ req, res, target }: Exchange, found: FoundFile, version: Version) {
     const { body, type } = version;
     if (document && DOCUMENT.test(found.file)) {
       return document({ req, res, body, type, path: found.path });

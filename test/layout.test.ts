@@ -26,6 +26,7 @@ for (const [name, file] of [
   ['open', 'server.ts'],
   ['picomatch', 'ignore.ts'],
   ['uqr', 'cli.ts'],
+  ['node-forge', 'certificate.ts'],
 ]) {
   test(`${name} is imported by ${file} alone`, () => assert.equal(importers(name ?? ''), [file]));
 }
