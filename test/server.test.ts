@@ -241,7 +241,7 @@ test('a file that changes four times in two seconds is named as the cause of a r
     await until('the change', () => seen === i);
   }
   assert.equal(lines.length, 1);
-  assert.match(lines[0] ?? '', /^\/log\.json changed four times in two seconds.*--ignore log\.json$/);
+  assert.match(lines[0] ?? '', /^\/log\.json changed four times in two seconds.*--ignore "log\.json"$/);
 });
 
 test('middleware comes before the files, and what it sends as HTML is alive too', async () => {
