@@ -11,6 +11,7 @@ import { resolve, sep } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { type Credentials, type Identity, namesFor, readCredentials, selfSigned } from './certificate.ts';
 import { toPath } from './events.ts';
+import { isWithin } from './links.ts';
 import { type Listening, type ListeningServer, listen, refuse } from './listen.ts';
 import { type Handler, type Live, type LiveOptions, type Wiring, watchedPaths, wire } from './live.ts';
 import { errorPage, sendPage } from './pages.ts';
@@ -107,7 +108,7 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
     const handle = handler(root, mounts, { options, wiring, proxy, secret: identity?.files ?? [] });
     const { host = 'localhost', port } = options;
     const listening = await listen(handle, { host, port, tls: identity });
-    return await run(root, listening, { options, wiring, proxy });
+    return await attach(root, listening, { options, wiring, proxy });
   } catch (error) {
     proxy?.close();
     await wiring.controls.close();
@@ -191,10 +192,6 @@ function checkOptions(options: StartOptions): void {
       );
     }
   }
-}
-
-function isWithin(folder: string, file: string): boolean {
-  return file === folder || file.startsWith(folder.endsWith(sep) ? folder : folder + sep);
 }
 
 /** Makes a folder that the first run will fill; gives the topmost folder it had to make. */
@@ -293,7 +290,7 @@ function handler(
   };
 }
 
-async function run(
+async function attach(
   root: string,
   { servers, host, port, close }: Listening,
   { options, wiring, proxy }: Made,

@@ -19,7 +19,7 @@ const graph = new Map(files.map((file) => [file, imports(file)]));
 const importers = (name: string) => files.filter((file) => graph.get(file)?.includes(name)).sort();
 
 for (const [name, file] of [
-  ['chokidar', 'watch.ts'],
+  ['chokidar', 'hold.ts'],
   ['sirv', 'static.ts'],
   ['httpxy', 'proxy.ts'],
   ['mri', 'cli.ts'],
