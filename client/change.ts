@@ -33,7 +33,7 @@ let shown: string | undefined;
 
 /** Shows files in place. `false`: only a reload is sure to show them. */
 export async function show({ id, paths, gone, all }: Change, page: Page): Promise<boolean> {
-  const used = paths.filter(page.uses);
+  const used = [...new Set(paths)].filter(page.uses);
   const own = used.filter(page.isOwn);
   const styles = used.filter((path) => /\.css$/i.test(path) && !own.includes(path));
   const others = used.filter((path) => !own.includes(path) && !styles.includes(path));
