@@ -1,11 +1,13 @@
 #!/usr/bin/env node
 // argv in, words out: the only file that prints, exits or hears signals.
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { relative } from 'node:path';
 import { styleText } from 'node:util';
 import mri from 'mri';
+import { isLoopback } from './backend.ts';
 import type { LiveEvents } from './live.ts';
 import { closest } from './near.ts';
 import { printable } from './pages.ts';
@@ -67,6 +69,9 @@ const FLAGS: readonly Flag[] = [
   { name: 'help', short: 'h', help: 'Print this help' },
 ];
 
+/** Milliseconds after which the same line is news again. */
+const AGAIN = 5000;
+
 const VERSION: string = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 
 function helpText(): string {
@@ -97,13 +102,20 @@ function parse(argv: readonly string[]): { given: Given; folders: readonly strin
   const end = argv.indexOf('--');
   const words = end < 0 ? argv : argv.slice(0, end);
   // mri takes a flag for a switch or for one with a value: those that may have one after `=` are read here.
-  const valued = /^--(open|single|cors|poll)=(.+)$/s;
-  const optional = Object.fromEntries(
-    words.map((word) => valued.exec(word)).flatMap((m) => (m ? [[m[1], m[2]]] : [])),
-  );
-  const rest = [...words.filter((word) => !valued.test(word)), ...argv.slice(words.length)];
+  const optional: Record<string, string[]> = {};
+  const rest = words.flatMap((word) => {
+    const [, flag = '', value = ''] = /^(--?[a-z-]+)=(.+)$/s.exec(word) ?? [];
+    const known = FLAGS.find(({ name, short }) => flag === `--${name}` || flag === `-${short}`);
+    if (known?.value?.startsWith('[=')) {
+      optional[known.name] = [...(optional[known.name] ?? []), value];
+      return [];
+    }
+    if (known && known.value === undefined)
+      throw new RangeError(`--${known.name} takes no value: leave out "=${value}"`);
+    return /^-p\d+$/.test(word) ? ['-p', word.slice(2)] : [word];
+  });
   const isString = ({ name, value }: Flag) => value !== undefined && !value.startsWith('[=') && name !== '';
-  const parsed: Given = mri([...rest], {
+  const parsed: Given = mri([...rest, ...argv.slice(words.length)], {
     alias: Object.fromEntries(FLAGS.map(({ name, short }) => [name, short ? [short] : []])),
     string: FLAGS.filter(isString).map(({ name }) => name),
     boolean: FLAGS.filter((flag) => !isString(flag)).map(({ name }) => name),
@@ -137,7 +149,7 @@ function toOptions(given: Given, folders: readonly string[]): StartOptions {
     ...(folders[0] === undefined ? {} : { root: folders[0] }),
     ...(given.proxy === undefined ? {} : { proxy: toProxy(list(given.proxy)) }),
     ...(given.port === undefined ? {} : { port: toNumber('port', last(given.port), 65535) }),
-    ...(given.host === undefined || given.host === false ? {} : { host: last(given.host) || true }),
+    ...(given.host === undefined || given.host === false ? {} : { host: toHost(last(given.host)) }),
     open: optional(open),
     single: optional(single),
     watch: list(given.watch),
@@ -189,7 +201,15 @@ function last(value: Value): string {
 }
 
 function optional(value: Value): boolean | string {
-  return typeof value === 'string' ? value : value === true;
+  return list(value).at(-1) ?? value === true;
+}
+
+/** No address is every address. A folder in its place is a slip: the flag takes the word that follows it. */
+function toHost(text: string): string | true {
+  if (isIP(text) === 0 && (/[/\\]/.test(text) || existsSync(text))) {
+    throw new RangeError(`--host cannot be "${text}", which is a folder: write live-sse ${text} --host`);
+  }
+  return text || true;
 }
 
 function toNumber(name: string, text: string, most: number): number {
@@ -227,28 +247,39 @@ function warn(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-function paint(style: 'dim' | 'bold' | 'cyan' | 'yellow', text: string): string {
+type Style = Parameters<typeof styleText>[0];
+
+function paint(style: Style, text: string): string {
   const colored = process.stdout.isTTY && !process.env.NO_COLOR;
   return colored ? styleText(style, text) : text;
 }
 
-function greeting(server: LiveServer, host: StartOptions['host']): string {
+async function greeting(server: LiveServer, host: StartOptions['host']): Promise<string> {
   const folder = relative('.', server.root) || '.';
   const lines = [`live-sse serves ${paint('bold', printable(folder))}`, '', `  ${paint('cyan', server.url)}`];
   const network = networkUrls(server, host);
-  if (network.length > 0) {
-    lines.push(
-      ...network.map((url) => `  ${paint('cyan', url)}`),
-      '',
-      'Whoever reaches this machine can read the folder.',
-    );
+  const [scanned] = network;
+  if (scanned !== undefined) {
+    const others = network.filter((url) => url !== server.url);
+    lines.push(...others.map((url) => `  ${paint('cyan', url)}`));
+    lines.push(...(await qrCode(scanned)), '', 'Whoever reaches this machine can read the folder.');
   }
   return [...lines, '', 'Save a file to see it at once. Ctrl-C ends.', ''].join('\n');
 }
 
+/** The lines of a code for a phone's camera; none where no person looks. */
+async function qrCode(url: string): Promise<string[]> {
+  if (!process.stdout.isTTY) return [];
+  const { renderUnicodeCompact } = await import('uqr');
+  const lines = renderUnicodeCompact(url, { border: 2 }).split('\n');
+  // Its light modules are drawn: on a light terminal the code would be a negative.
+  return ['', ...lines.map((line) => `  ${paint(['whiteBright', 'bgBlack'], line)}`)];
+}
+
 /** Where other machines find the server; none while it listens on this machine alone. */
-function networkUrls({ port, url }: LiveServer, host: StartOptions['host']): string[] {
-  if (host !== true && host !== '0.0.0.0' && host !== '::') return [];
+function networkUrls({ url, host: own, port }: LiveServer, host: StartOptions['host']): string[] {
+  const isEverywhere = host === true || host === '0.0.0.0' || host === '::';
+  if (!isEverywhere) return isLoopback(own) ? [] : [url];
   const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
   return addresses
     .filter(({ family, internal }) => family === 'IPv4' && !internal)
@@ -256,23 +287,30 @@ function networkUrls({ port, url }: LiveServer, host: StartOptions['host']): str
 }
 
 /** One line for a batch: when, what was sent for which files, to how many, and how long it took. */
-function changeLine({ changes, event, ms, clients }: LiveEvents['change'], root: string): string {
+function changeLine(
+  { changes, event, ms, clients }: LiveEvents['change'],
+  root: string,
+  run: boolean,
+): string {
   const files = [...new Set(changes.map(({ file }) => relative(root, file)))];
   const names =
     files.slice(0, 3).map(printable).join(', ') + (files.length > 3 ? ` and ${files.length - 3} more` : '');
   const time = new Date().toTimeString().slice(0, 8);
-  const sent = (event?.type ?? 'nothing').padEnd(7);
+  const sent = (event?.type ?? (run ? 'run' : 'nothing')).padEnd(7);
+  const head = `${paint('dim', time)}  ${paint('cyan', sent)}  ${names}`;
+  if (!event) return head;
   const effect = `${clients} ${clients === 1 ? 'browser' : 'browsers'}, ${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
-  return `${paint('dim', time)}  ${paint('cyan', sent)}  ${names}  ${paint('dim', `→ ${effect}`)}`;
+  return `${head}  ${paint('dim', `→ ${effect}`)}`;
 }
 
-/** Prints each line once: a page that asks again and again should not fill the terminal. */
+/** Prints a line, but not again within a few seconds: a page that asks again and again should not fill the terminal. */
 function sayOnce(): (line: string) => void {
-  const said = new Set<string>();
+  const said = new Map<string, number>();
   return (line) => {
-    if (said.has(line) || said.size > 1000) return;
-    said.add(line);
-    warn(paint('yellow', printable(line)));
+    const now = performance.now();
+    for (const [other, time] of said) if (now - time > AGAIN) said.delete(other);
+    if (!said.has(line)) warn(paint('yellow', printable(line)));
+    said.set(line, now);
   };
 }
 
@@ -297,12 +335,13 @@ async function main(argv: readonly string[]): Promise<void> {
   server.on('notice', notice);
   server.on('error', (error) => warn(printable(describe(error))));
   endOnSignals(server);
-  say(given.quiet ? server.url : greeting(server, options.host));
   server.on('output', (text) => process.stdout.write(text));
   server.on('build', ({ ok, ms }) => {
     if (!ok) warn(paint('yellow', `The command given as --run has failed after ${ms.toFixed(0)} ms`));
   });
-  if (!given.quiet) server.on('change', (change) => say(changeLine(change, server.root)));
+  say(given.quiet ? server.url : await greeting(server, options.host));
+  if (!given.quiet)
+    server.on('change', (change) => say(changeLine(change, server.root, options.run !== undefined)));
 }
 
 function describe(error: Error): string {

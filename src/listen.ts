@@ -14,6 +14,7 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { isIP, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 
 /** With a certificate: HTTP/2, and HTTP/1.1 for those who speak nothing else (WebSockets, most tools). */
 export type ListeningServer = Server | Http2SecureServer;
@@ -104,6 +105,8 @@ function withoutIPv6(error: NodeJS.ErrnoException): undefined {
 
 function createPlain(handle: RequestListener): Listener {
   const server = createServer(LIMITS, handle);
+  // Without a listener node:http answers by itself, before anybody has looked at the Host.
+  server.on('checkExpectation', handle);
   return {
     server,
     closeIdle: () => server.closeIdleConnections(),
@@ -128,6 +131,7 @@ function createSecure(handle: RequestListener, tls: NonNullable<ListenOptions['t
     completeHTTP2(req);
     handle(req, res);
   });
+  server.on('checkExpectation', handle);
   return {
     server,
     closeIdle: () => {
@@ -171,6 +175,11 @@ function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
   };
   if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy();
   const status = (error.code && statuses[error.code]) ?? '400 Bad Request';
+  refuse(socket, status);
+}
+
+/** Ends a connection with this status (`404 Not Found`), where node:http writes no response. */
+export function refuse(socket: Duplex, status: string): void {
   const headers =
     'Connection: close\r\nContent-Length: 0\r\nX-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin';
   socket.end(`HTTP/1.1 ${status}\r\n${headers}\r\n\r\n`);

@@ -1,6 +1,6 @@
 // start(): a folder and a port become a running server. What can fail comes first and leaves nothing behind.
 
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import {
   type IncomingMessage,
   type RequestListener,
@@ -11,7 +11,7 @@ import { resolve, sep } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { type Credentials, type Identity, namesFor, readCredentials, selfSigned } from './certificate.ts';
 import { toPath } from './events.ts';
-import { type Listening, type ListeningServer, listen } from './listen.ts';
+import { type Listening, type ListeningServer, listen, refuse } from './listen.ts';
 import { type Handler, type Live, type LiveOptions, type Wiring, watchedPaths, wire } from './live.ts';
 import { errorPage, sendPage } from './pages.ts';
 import { type Proxy as BackEnd, createProxy } from './proxy.ts';
@@ -73,6 +73,9 @@ export interface LiveServer extends Live {
   readonly server: ListeningServer;
 }
 
+/** What is sent in place of an answer that failed. */
+const FAILURE = 'Internal Server Error\n';
+
 type Mounts = Readonly<Record<string, string>>;
 
 /**
@@ -83,9 +86,10 @@ type Mounts = Readonly<Record<string, string>>;
  */
 export async function start(options: StartOptions = {}): Promise<LiveServer> {
   checkOptions(options);
-  if (options.run) await mkdir(resolve(options.root ?? '.'), { recursive: true }); // the first run fills it
-  const root = await toFolder(options.root ?? '.');
   const mounts = await toMounts(options.mounts ?? {});
+  const sources = options.run === undefined ? [] : watchedPaths(options.watch);
+  const made = options.run === undefined ? undefined : await makeFolder(options.root ?? '.');
+  const root = await toFolder(options.root ?? '.');
   // A back end for everything, and no folder that its URLs could be those of: any file may be in any page.
   const unmapped = typeof options.proxy === 'string' && options.root === undefined;
   const proxy = options.proxy === undefined ? undefined : toProxy(options.proxy, () => wiring);
@@ -93,7 +97,9 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
     ...options,
     watched: toWatch(options.watch, unmapped && options.watch ? [] : [root, ...Object.values(mounts)]),
     conditional: (options.middleware ?? []).length === 0 && proxy === undefined,
-    sources: watchedPaths(options.watch),
+    // A folder of sources may hold the folder of outputs, which are none.
+    isSource: (file) =>
+      sources.some((source) => isWithin(source, file) && !(isWithin(source, root) && isWithin(root, file))),
     locate: (file) => (unmapped ? [] : locate(file, root, mounts)),
   });
   try {
@@ -105,6 +111,7 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
   } catch (error) {
     proxy?.close();
     await wiring.controls.close();
+    if (made !== undefined) await rm(made, { recursive: true });
     throw error;
   }
 }
@@ -163,7 +170,12 @@ function checkOptions(options: StartOptions): void {
     throw new RangeError(`Cannot listen on port ${port}: give a whole number from 0 to 65535`);
   }
   if (run !== undefined && watchedPaths(watched).length === 0) {
-    throw new RangeError(`Cannot tell when to run "${run}": name what it builds from, with watch`);
+    throw new RangeError(`Cannot tell when to run "${run}": name what it builds from with --watch`);
+  }
+  if (run !== undefined && watchedPaths(watched).includes(resolve(root))) {
+    throw new RangeError(
+      `Cannot build "${root}" from itself, which would never end: watch another folder than it serves`,
+    );
   }
   if (typeof open === 'string' && !open.startsWith('/')) {
     throw new RangeError(`Cannot open "${open}": give a URL path, like /${open}`);
@@ -179,6 +191,16 @@ function checkOptions(options: StartOptions): void {
       );
     }
   }
+}
+
+function isWithin(folder: string, file: string): boolean {
+  return file === folder || file.startsWith(folder.endsWith(sep) ? folder : folder + sep);
+}
+
+/** Makes a folder that the first run will fill; gives the topmost folder it had to make. */
+async function makeFolder(path: string): Promise<string | undefined> {
+  const there = await stat(path).catch(() => undefined);
+  return there ? undefined : mkdir(resolve(path), { recursive: true });
 }
 
 /** The absolute path of a folder that exists. Links in it stay, so that a link that is swapped leads to the new folder. */
@@ -253,7 +275,11 @@ function handler(
     const fail = (error: unknown) => {
       wiring.tell(new Error(`Could not answer ${req.method} ${req.url}`, { cause: error }));
       if (res.headersSent) res.destroy();
-      else res.writeHead(500, { 'Content-Type': 'text/plain; charset=utf-8' }).end('Internal Server Error\n');
+      else {
+        // A length that was set before the failure is of something else.
+        const headers = { 'Content-Type': 'text/plain; charset=utf-8', 'Content-Length': FAILURE.length };
+        res.writeHead(500, headers).end(FAILURE);
+      }
     };
     const step = async (i: number, error?: unknown): Promise<void> => {
       if (error !== undefined && error !== null) return fail(error);
@@ -307,7 +333,7 @@ async function run(
     throw error;
   }
   if (options.open)
-    await openBrowser(new URL(options.open === true ? '' : options.open, server.url).href, wiring);
+    void openBrowser(new URL(options.open === true ? '' : options.open, server.url).href, wiring);
   return server;
 }
 
@@ -315,11 +341,8 @@ async function run(
 function upgrader(proxy: BackEnd, wiring: Wiring) {
   return (req: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => {}); // the client went away
-    if (!wiring.admits(req))
-      socket.end('HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
-    else if (!proxy.upgrade(req, socket, head)) {
-      socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
-    }
+    if (!wiring.admits(req)) refuse(socket, '403 Forbidden');
+    else if (!proxy.upgrade(req, socket, head)) refuse(socket, '404 Not Found');
   };
 }
 

@@ -282,6 +282,7 @@ export function watch(
     },
     async quiet() {
       await drained();
+      await patrol();
       await settle.idle();
     },
     prefer(file) {

@@ -4,6 +4,7 @@ import { request } from 'node:https';
 import { createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { renderUnicodeCompact } from 'uqr';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { folder, get, navigation, openStream, raw, until, within } from './harness.ts';
@@ -105,10 +106,7 @@ test('live-sse --quiet prints the address alone', async () => {
 
 test('live-sse serves the working folder if none is given', async () => {
   using site = folder({ 'index.html': 'the working folder' });
-  using running = run(
-    ['-p0', '-q'].flatMap((word) => (word === '-p0' ? ['-p', '0'] : [word])),
-    { cwd: site.path },
-  );
+  using running = run(['-p0', '-q'], { cwd: site.path });
   assert.match((await get(await running.url(), '/', { headers: navigation })).text, /the working folder/);
 });
 
@@ -151,6 +149,28 @@ test('live-sse --host says the network address and who can read', async () => {
     .filter((entry) => entry?.family === 'IPv4' && !entry.internal);
   for (const entry of outer) assert.ok(running.out().includes(`http://${entry?.address}:`), running.out());
   if (outer.length > 0) assert.match(running.out(), /Whoever reaches this machine can read the folder/);
+});
+
+test('live-sse --host shows the first network address as a QR code in a terminal, and only there', async () => {
+  const [outer] = Object.values(networkInterfaces())
+    .flatMap((entries) => entries ?? [])
+    .filter(({ family, internal }) => family === 'IPv4' && !internal);
+  using site = folder({ 'index.html': 'x' });
+  for (const host of [[], outer ? [outer.address] : []]) {
+    for (const isTTY of [true, false]) {
+      // As on a terminal; NO_COLOR keeps the lines bare.
+      const options = `--import "data:text/javascript,process.stdout.isTTY=${isTTY}"`;
+      using running = run([site.path, '-p', '0', '--host', ...host], {
+        env: { NODE_OPTIONS: options, NO_COLOR: '1' },
+      });
+      const url = new URL(await running.url());
+      await until('the greeting', () => /Ctrl-C/.test(running.out()));
+      if (outer) url.hostname = outer.address;
+      const code = renderUnicodeCompact(url.href, { border: 2 }).replace(/^/gm, '  ');
+      assert.is(running.out().includes(code), isTTY && outer !== undefined, running.out());
+      if (outer) assert.match(running.out(), /Whoever reaches this machine can read the folder/);
+    }
+  }
 });
 
 test('live-sse --version and --help', async () => {

@@ -1,11 +1,20 @@
 // The package as users get it: packed, installed into an empty folder, used from there.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { folder, get, navigation, openStream } from './harness.ts';
 import { installed, runProgram } from './installed.ts';
+
+/** What package-lock.json says of a package. */
+interface LockedPackage {
+  readonly dev?: boolean;
+  readonly link?: boolean;
+  readonly resolved?: string;
+  readonly integrity?: string;
+  readonly hasInstallScript?: boolean;
+}
 
 const home = await installed();
 test.after(() => home[Symbol.dispose]());
@@ -92,11 +101,32 @@ test('its types resolve under NodeNext and Bundler, strict', () => {
   }
 });
 
-test('it installs few packages, none with an install script', () => {
+test('no package that it needs has an install script, and all are of the registry', () => {
+  const lock = JSON.parse(readFileSync(new URL('../package-lock.json', import.meta.url), 'utf8'));
+  const needed = Object.entries<LockedPackage>(lock.packages).filter(
+    ([name, { dev }]) => name !== '' && !dev,
+  );
+  assert.ok(needed.length > 5);
+  for (const [name, { hasInstallScript, integrity, resolved, link }] of needed) {
+    assert.not.ok(hasInstallScript, name);
+    assert.match(integrity ?? '', /^sha512-/, name);
+    assert.is(resolved, undefined, name);
+    assert.not.ok(link, name);
+  }
+});
+
+test('the package itself runs nothing when it is installed', () => {
+  const { scripts } = JSON.parse(readFileSync(home.file('node_modules/live-sse/package.json'), 'utf8'));
+  for (const name of ['preinstall', 'install', 'postinstall', 'prepare']) {
+    assert.is(scripts[name], undefined, name);
+  }
+});
+
+test('it installs few packages', () => {
   const packages = execFileSync('npm', ['ls', '--all', '--parseable'], { cwd: home.path, encoding: 'utf8' })
     .trim()
     .split('\n');
-  assert.ok(packages.length - 1 <= 22, `${packages.length - 1} packages`);
+  assert.ok(packages.length - 1 <= 24, `${packages.length - 1} packages`);
   assert.not.ok(existsSync(home.file('node_modules/esbuild')));
 });
 
