@@ -34,8 +34,8 @@ interface Due {
   readonly id: string;
   readonly paths: readonly string[];
   readonly gone: readonly string[];
-  readonly everything: boolean;
-  readonly allStyles: boolean;
+  /** Whether every stylesheet is to be shown anew, or everything. */
+  readonly all: PageEvent['type'] | undefined;
 }
 
 const script = document.currentScript;
@@ -92,8 +92,7 @@ function run(script: HTMLOrSVGScriptElement): void {
       id,
       paths: [...(due?.paths ?? []), ...paths],
       gone: [...(due?.gone ?? []), ...(told.gone ?? []).map(toPath)],
-      everything: due?.everything || (all && type === 'reload'),
-      allStyles: due?.allStyles || all,
+      all: all && due?.all !== 'reload' ? type : due?.all,
     };
     clearTimeout(timer);
     timer = setTimeout(obey, document.hidden ? HIDDEN : 0);
@@ -118,7 +117,7 @@ function run(script: HTMLOrSVGScriptElement): void {
     if (!change) return;
     try {
       const it = await load<typeof import('./change.ts')>('change');
-      if (!change.everything && (await it.show(change, page))) return;
+      if (await it.show(change, page)) return;
     } catch {} // it cannot be shown in place, or there is nothing to do it with
     await reload(change);
   };

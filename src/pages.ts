@@ -137,7 +137,10 @@ const PART = /^(?!(document|i?frame|embed|object|empty)$)/;
 /** Answers with a page of ours. Its policy is its own: a header of the user is for the site. */
 export function sendPage(req: IncomingMessage, res: ServerResponse, status: number, page: Buffer): void {
   const { 'sec-fetch-dest': destination } = req.headers;
-  if (typeof destination === 'string' && PART.test(destination)) return void sendText(req, res, status);
+  if (typeof destination === 'string' && PART.test(destination)) {
+    sendText(req, res, status);
+    return;
+  }
   for (const [name, value] of Object.entries(PAGE_HEADERS)) res.setHeader(name, value);
   preset(res, { 'Cache-Control': 'no-cache' });
   res.setHeader('Content-Length', page.length);
