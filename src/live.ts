@@ -8,7 +8,14 @@ import { type Build, createBuild } from './build.ts';
 import { type Change, classify, type Failure, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
 import type { Cors } from './guard.ts';
-import { injectHtml, injectResponse, isDocumentRequest, readPolicy, type Stamp } from './inject.ts';
+import {
+  injectHtml,
+  injectResponse,
+  isDocumentRequest,
+  policyNotice,
+  readPolicy,
+  type Stamp,
+} from './inject.ts';
 import { errorPage, sendPage } from './pages.ts';
 import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
@@ -278,7 +285,8 @@ export function wire(options: WiringOptions): Wiring {
   return {
     controls,
     document: ({ req, res, body, type, path }) => {
-      const { nonce } = readPolicy(res.getHeader('content-security-policy'), req.headers.host);
+      const { nonce, missing } = readPolicy(res.getHeader('content-security-policy'), req.headers.host);
+      if (missing) news.tell(policyNotice(req.url, missing));
       const made = path === undefined ? {} : { file: path, source: sources.remember(body) };
       return injectHtml(body, type, stamp(req, made), { document: isDocumentRequest(req), nonce });
     },

@@ -240,6 +240,8 @@ export function serveFiles(
   function begin({ req, res }: Exchange, found: FoundFile, { status, headers }: Answer): void {
     preset(res, headers);
     res.statusCode = status;
+    // The stored answer has its own: https://www.rfc-editor.org/rfc/rfc9110#section-15.4.5
+    if (status === 304) res.removeHeader('Content-Type');
     if (status < 400) onServe?.(found.file, req);
   }
 
