@@ -1,6 +1,6 @@
 // The script in every page: hears what changed on the disk and does the gentlest thing that shows it.
 
-import type { Failure } from '../src/events.ts';
+import type { Failure, PageEvent } from '../src/events.ts';
 import { isLater, join, type StreamEvent } from './stream.ts';
 import { pathIn, watchUses } from './uses.ts';
 
@@ -15,8 +15,6 @@ const REST = 2000;
 /** Milliseconds of quiet after which a page that nobody sees takes what has come in. */
 const HIDDEN = 1000;
 
-/** Stands for all stylesheets among the paths of some. */
-const ALL = '*.css';
 /** What is added to the key under which the page's place is kept. */
 const PLACE = ':place';
 
@@ -31,16 +29,13 @@ interface Memory {
   readonly place?: boolean;
 }
 
-/** A reload that is to come, and the file that asks for it. */
+/** What is to be shown: the changed files, those of the page among them, or everything. */
 interface Due {
   readonly id: string;
-  readonly path: string;
-}
-
-/** Stylesheets that are to be swapped. */
-interface Styles {
-  readonly id: string;
   readonly paths: readonly string[];
+  readonly gone: readonly string[];
+  readonly everything: boolean;
+  readonly allStyles: boolean;
 }
 
 const script = document.currentScript;
@@ -62,31 +57,42 @@ function run(script: HTMLOrSVGScriptElement): void {
     : '';
   const toPath = (path: string) => pathIn(prefix + path, url.href);
   const file = script.getAttribute('data-file');
-  const { pathOf, uses } = watchUses(file && toPath(file));
+  const page = {
+    ...watchUses(file && toPath(file)),
+    base,
+    source: script.getAttribute('data-source'),
+    // What most pages never need is fetched when they do.
+    load: <Part>(name: string): Promise<Part> => import(`${base}/${name}.js`),
+  };
+  const { load, uses } = page;
   // Not since the navigation: a page may be slow to come, and hears of what came before all the same.
   const born = performance.now();
   let memory = remember();
   let due: Due | undefined;
-  let styles: Styles | undefined;
   let timer: ReturnType<typeof setTimeout>;
   let late = false;
+  let heard = '';
+  let turn = Promise.resolve();
   let overlay: Promise<typeof import('./overlay.ts')> | undefined;
-
-  // What most pages never need is fetched when they do.
-  const load = <Part>(name: string): Promise<Part> => import(`${base}/${name}.js`);
 
   const receive = ({ type, data, id = '' }: StreamEvent) => {
     if (type === 'failure') return fail(JSON.parse(data));
     if (type !== 'css' && type !== 'reload') {
       return void dispatchEvent(new CustomEvent(`live-sse:${type}`, { detail: parse(data) }));
     }
+    heard = id;
     overlay?.then((it) => it.hideFailure());
-    const paths: readonly string[] = JSON.parse(data).paths.map(toPath);
-    if (type === 'css') {
-      styles = { id, paths: [...(styles?.paths ?? []), ...(paths.length > 0 ? paths : [ALL])] };
-    } else if (paths.length === 0 || paths.some(uses)) {
-      due = { id, path: paths.find(uses) ?? '' };
-    }
+    const told: Pick<PageEvent, 'paths' | 'gone'> = JSON.parse(data);
+    const paths = told.paths.map(toPath);
+    const all = paths.length === 0;
+    if (!all && !paths.some(uses)) return;
+    due = {
+      id,
+      paths: [...(due?.paths ?? []), ...paths],
+      gone: [...(due?.gone ?? []), ...(told.gone ?? []).map(toPath)],
+      everything: due?.everything || (all && type === 'reload'),
+      allStyles: due?.allStyles || all,
+    };
     clearTimeout(timer);
     timer = setTimeout(obey, document.hidden ? HIDDEN : 0);
   };
@@ -98,27 +104,24 @@ function run(script: HTMLOrSVGScriptElement): void {
     overlay.then((it) => (failure ? it.showFailure(failure) : it.hideFailure())).catch(() => {});
   };
 
+  // One after the other: each starts from what the one before has made.
   const obey = () => {
-    const [present, sheets] = [due, styles];
+    turn = turn.then(show);
+  };
+
+  const show = async () => {
+    const change = due;
     due = undefined;
-    styles = undefined;
-    if (present) void reload(present);
-    else if (sheets) void swap(sheets);
-  };
-
-  const swap = async ({ id, paths }: Styles) => {
-    const all = paths.includes(ALL);
-    const missed = paths.filter(uses);
-    if (!all && missed.length === 0) return;
+    if (!change) return;
     try {
-      const { swapStyles } = await load<typeof import('./css.ts')>('css');
-      const swapped = swapStyles((path) => all || paths.includes(path), id, pathOf);
-      if (missed.every((path) => swapped.has(path))) return;
-    } catch {} // a sheet that cannot be swapped, or nothing to swap it with
-    void reload({ id, path: missed[0] ?? '' });
+      const it = await load<typeof import('./change.ts')>('change');
+      if (!change.everything && (await it.show(change, page))) return;
+    } catch {} // it cannot be shown in place, or there is nothing to do it with
+    await reload(change);
   };
 
-  const reload = async ({ id, path }: Due) => {
+  const reload = async (change: Due) => {
+    const path = change.paths.find(uses) ?? '';
     const young = performance.now() - born < YOUNG;
     const count = young ? (memory?.count ?? 0) + 1 : 0;
     if (young && memory?.late) {
@@ -126,18 +129,21 @@ function run(script: HTMLOrSVGScriptElement): void {
     }
     if (count > RELOADS) {
       // A burst of saves comes to rest, and is shown then. If that reload brings the next change, it is a loop.
-      due = { id, path };
+      due = change;
       late = true;
       timer = setTimeout(obey, REST);
       return;
     }
-    memory = { id, count, late };
+    const key = storageKey();
     try {
-      const key = storageKey();
-      sessionStorage[key] = JSON.stringify(memory);
       const { savePlace } = await load<typeof import('./restore.ts')>('restore');
       savePlace(key + PLACE);
     } catch {} // not allowed, or full: the reload matters more
+    // The reload shows all that was heard of until now.
+    memory = { id: heard, count, late };
+    try {
+      sessionStorage[key] = JSON.stringify(memory);
+    } catch {} // not allowed here
     location.reload();
   };
 

@@ -4,6 +4,8 @@
 /** Answers for one page. Paths are compared in the form that `pathOf` gives. */
 export interface Uses {
   readonly pathOf: (url: string) => string;
+  /** Is it the file the page itself is? */
+  readonly isOwn: (path: string) => boolean;
   /** Is the page concerned by a change of this file? */
   readonly uses: (path: string) => boolean;
 }
@@ -54,15 +56,16 @@ export function watchUses(own: string | null): Uses {
   });
   observer.observe({ type: 'resource', buffered: true });
 
+  const isOwn = (path: string) => isOwnFile(path, pathOf(location.href), own);
   const uses = (path: string) => {
     note(observer.takeRecords());
     if (unknown || (workers && !/\.(css|html?)$/.test(path))) return true;
-    return loaded.has(path) || isOwnFile(path, pathOf(location.href), own) || isNamed(path);
+    return loaded.has(path) || isOwn(path) || isNamed(path);
   };
   // What is still on its way is not noted yet, and not every engine notes what was missing.
   const isNamed = (path: string) =>
     [...document.querySelectorAll('[src]:not(iframe,frame),link[href]')].some(
       (node) => pathOf(node.getAttribute('src') ?? node.getAttribute('href') ?? '') === path,
     );
-  return { pathOf, uses };
+  return { pathOf, isOwn, uses };
 }

@@ -15,6 +15,8 @@ export interface PageEvent {
   readonly type: 'reload' | 'css';
   /** URL paths, percent-encoded as a browser requests them. Empty: every page is concerned. */
   readonly paths: readonly string[];
+  /** Those of `paths` that are not there any more. @default none */
+  readonly gone?: readonly string[];
 }
 
 /** Why a build is broken: what a `failure` event carries and the overlay shows. Lines and columns count from 1. */
@@ -68,14 +70,16 @@ function encodeSegment(segment: string): string {
  */
 export function classify(changes: readonly Change[]): PageEvent | undefined {
   if (changes.length === 0) return undefined;
-  const paths = new Set<string>();
+  const last = new Map<string, Change['type']>();
   let everyone = false;
   let type: PageEvent['type'] = 'css';
   for (const change of changes) {
     if (change.path === undefined) everyone = true;
-    else paths.add(change.path);
+    else last.set(change.path, change.type);
     if (change.type === 'unlink' || !/\.css$/i.test(change.file)) type = 'reload';
   }
   if (everyone) return { type: 'reload', paths: [] };
-  return { type, paths: [...paths] };
+  const paths = [...last.keys()];
+  const gone = paths.filter((path) => last.get(path) === 'unlink');
+  return gone.length > 0 ? { type, paths, gone } : { type, paths };
 }

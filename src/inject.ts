@@ -10,7 +10,9 @@ export interface Stamp {
   /** Event id at which the HTML was made: the page asks for what came after it. */
   readonly id: string;
   /** URL path of the document's own file, percent-encoded. */
-  readonly file?: string;
+  readonly file?: string | undefined;
+  /** Hash under which the document's source is remembered. */
+  readonly source?: string | undefined;
 }
 
 export interface HtmlOptions {
@@ -173,8 +175,8 @@ function openingOf(form: Form, src: string): string {
   return `${start} src="${escapeAttribute(src)}"`;
 }
 
-function tagOf(form: Form, { src, id, file }: Stamp, nonce: string | undefined): string {
-  const attributes = Object.entries({ 'data-id': id, 'data-file': file, nonce })
+function tagOf(form: Form, { src, id, file, source }: Stamp, nonce: string | undefined): string {
+  const attributes = Object.entries({ 'data-id': id, 'data-file': file, 'data-source': source, nonce })
     .map(([name, value]) => (value === undefined ? '' : ` ${name}="${escapeAttribute(value)}"`))
     .join('');
   return `${openingOf(form, src)}${attributes}></script>`;
@@ -214,7 +216,7 @@ const injected = new WeakMap<Buffer, { readonly key: string; readonly result: Bu
  */
 export function injectHtml(html: Buffer, type: string, stamp: Stamp, options: HtmlOptions = {}): Buffer {
   const { document, nonce } = options;
-  const key = JSON.stringify([type, stamp.src, stamp.id, stamp.file, nonce, document]);
+  const key = JSON.stringify([type, stamp.src, stamp.id, stamp.file, stamp.source, nonce, document]);
   const last = injected.get(html);
   if (last?.key === key) return last.result;
   const result = insertTag(html, stamp, { type, document, nonce, ended: true }) ?? html;

@@ -12,6 +12,7 @@ import { injectHtml, injectResponse, isDocumentRequest, readPolicy, type Stamp }
 import { errorPage, sendPage } from './pages.ts';
 import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
+import { createSources } from './sources.ts';
 import { type Matcher, watch } from './watch.ts';
 
 /** A request handler as connect, Express, Polka and node:http know it. */
@@ -215,12 +216,20 @@ export function wire(options: WiringOptions): Wiring {
     stream.on(event, () => news.emit(event, { clients: stream.clients }));
   }
 
-  const routes = createRoutes({ base, allowedHosts, cors, onNotice: news.tell, connect: stream.connect });
+  const sources = createSources();
+  const routes = createRoutes({
+    base,
+    allowedHosts,
+    cors,
+    onNotice: news.tell,
+    source: sources.find,
+    connect: stream.connect,
+  });
 
-  const stamp = (req: IncomingMessage, file?: string): Stamp => ({
+  const stamp = (req: IncomingMessage, made: Pick<Stamp, 'file' | 'source'> = {}): Stamp => ({
+    ...made,
     src: relativeTo(req, `${base}/client.js`),
     id: madeAt.get(req) ?? stream.lastId,
-    ...(file === undefined ? {} : { file }),
   });
 
   const middleware: Handler = async (req, res, next) => {
@@ -268,8 +277,8 @@ export function wire(options: WiringOptions): Wiring {
     document: ({ req, res, body, type, path, status }) => {
       const { nonce } = readPolicy(res.getHeader('content-security-policy'), req.headers.host);
       // A page that stands in for what is missing is made of no file: what appears may have another name (/x, /x.html).
-      const file = status === 404 ? undefined : path;
-      return injectHtml(body, type, stamp(req, file), { document: isDocumentRequest(req), nonce });
+      const made = status === 404 ? {} : { file: path, source: sources.remember(body) };
+      return injectHtml(body, type, stamp(req, made), { document: isDocumentRequest(req), nonce });
     },
     settled: watcher.settled,
     prefer: watcher.prefer,

@@ -58,9 +58,9 @@ export function createProtocol(): Protocol {
     get lastId() {
       return channel.lastId;
     },
-    publish({ type, paths }) {
+    publish({ type, paths, gone }) {
       failure = undefined;
-      channel.send(type, { paths });
+      channel.send(type, { paths, gone });
     },
     fail(next) {
       if (next === failure) return;

@@ -13,6 +13,8 @@ export interface RouteOptions {
   readonly allowedHosts: readonly string[];
   readonly cors: Cors;
   readonly onNotice: (line: string) => void;
+  /** The HTML with this hash, for a page that was made of it. */
+  readonly source: (hash: string) => Buffer | undefined;
   /** Opens the event stream. */
   readonly connect: (req: IncomingMessage, res: ServerResponse) => unknown;
 }
@@ -27,7 +29,7 @@ export interface Routes {
 }
 
 export function createRoutes(options: RouteOptions): Routes {
-  const { base, allowedHosts, cors, onNotice, connect } = options;
+  const { base, allowedHosts, cors, onNotice, source, connect } = options;
 
   function handle(req: IncomingMessage, res: ServerResponse): boolean {
     const asking = toAsking(req);
@@ -40,7 +42,7 @@ export function createRoutes(options: RouteOptions): Routes {
     }
     const route = routeOf(req, base);
     if (route === undefined) return false;
-    if (route !== '') void sendClient(req, res, route);
+    if (route !== '') void sendPart(req, res, { route, source });
     else if (!mayListen(asking, cors)) {
       answer(res, 403, 'Forbidden: the event stream is for pages of this server\n');
     } else if (req.method === 'OPTIONS' && cors === false) {
@@ -102,24 +104,29 @@ function answer(
   res.end(body);
 }
 
-/** A script of the client, by its name below the stream's path. */
-async function sendClient(req: IncomingMessage, res: ServerResponse, route: string): Promise<void> {
-  const [, name] = /^\/([a-z]+)\.js$/.exec(route) ?? [];
-  if (name === undefined) return answer(res, 404, 'Not Found\n');
+/** A script of the client by its name, or a source by its hash, below the stream's path. */
+async function sendPart(
+  req: IncomingMessage,
+  res: ServerResponse,
+  { route, source }: { readonly route: string } & Pick<RouteOptions, 'source'>,
+): Promise<void> {
+  const [, name, hash] = /^\/(?:([a-z]+)\.js|source\/([\w-]+))$/.exec(route) ?? [];
+  const part = name ? await readScript(name) : hash ? source(hash) : undefined;
+  if (!part) return answer(res, 404, 'Not Found\n');
   if (req.method !== 'GET' && req.method !== 'HEAD') {
     return answer(res, 405, 'Method Not Allowed\n', { Allow: 'GET, HEAD' });
   }
+  const etag = `"${createHash('sha1').update(part).digest('base64url')}"`;
+  const type = name ? 'text/javascript; charset=utf-8' : 'text/plain; charset=utf-8';
+  const headers = { 'Content-Type': type, 'Cache-Control': 'no-cache', ETag: etag };
+  if (req.headers['if-none-match'] === etag) return void res.writeHead(304, headers).end();
+  res.writeHead(200, { ...headers, 'Content-Length': part.length }).end(part);
+}
+
+async function readScript(name: string): Promise<Buffer | undefined> {
   try {
-    const script = await readFile(new URL(`${name === 'client' ? 'index' : name}.js`, CLIENT_FOLDER));
-    const etag = `"${createHash('sha1').update(script).digest('base64url')}"`;
-    const headers = {
-      'Content-Type': 'text/javascript; charset=utf-8',
-      'Cache-Control': 'no-cache',
-      ETag: etag,
-    };
-    if (req.headers['if-none-match'] === etag) return void res.writeHead(304, headers).end();
-    res.writeHead(200, { ...headers, 'Content-Length': script.length }).end(script);
+    return await readFile(new URL(`${name === 'client' ? 'index' : name}.js`, CLIENT_FOLDER));
   } catch {
-    answer(res, 404, 'Not Found\n'); // no such part of the client
+    return undefined; // the client has no such part
   }
 }

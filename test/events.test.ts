@@ -9,7 +9,11 @@ const batches: [string, readonly Change[], PageEvent | undefined][] = [
   ['a saved stylesheet is css', [change('change', '/a.css')], { type: 'css', paths: ['/a.css'] }],
   ['a new stylesheet is css', [change('add', '/a.css')], { type: 'css', paths: ['/a.css'] }],
   ['an upper-case stylesheet is css', [change('change', '/A.CSS')], { type: 'css', paths: ['/A.CSS'] }],
-  ['a deleted stylesheet is reload', [change('unlink', '/a.css')], { type: 'reload', paths: ['/a.css'] }],
+  [
+    'a deleted stylesheet is reload',
+    [change('unlink', '/a.css')],
+    { type: 'reload', paths: ['/a.css'], gone: ['/a.css'] },
+  ],
   [
     'two stylesheets are one css',
     [change('change', '/a.css'), change('change', '/b.css')],

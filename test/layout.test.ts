@@ -21,9 +21,11 @@ const importers = (name: string) => files.filter((file) => graph.get(file)?.incl
 for (const [name, file] of [
   ['chokidar', 'watch.ts'],
   ['sirv', 'static.ts'],
+  ['httpxy', 'proxy.ts'],
   ['mri', 'cli.ts'],
   ['open', 'server.ts'],
   ['uqr', 'cli.ts'],
+  ['picomatch', 'ignore.ts'],
 ]) {
   test(`${name} is imported by ${file} alone`, () => assert.equal(importers(name ?? ''), [file]));
 }
@@ -34,7 +36,20 @@ test('cli.ts needs server.ts, which needs live.ts, and nobody needs them otherwi
   assert.equal(importers('./live.ts'), ['index.ts', 'server.ts']);
 });
 
-test('the event stream, the watcher and the guard stand alone', () => {
+test('no file needs itself by way of others', () => {
+  const circle = (file: string, path: readonly string[]): readonly string[] | undefined => {
+    if (path.includes(file)) return [...path, file];
+    const local = (graph.get(file) ?? []).filter((name) => name.startsWith('./'));
+    for (const name of local) {
+      const found = circle(name.slice(2), [...path, file]);
+      if (found) return found;
+    }
+    return undefined;
+  };
+  assert.equal(files.map((file) => circle(file, [])).find(Boolean), undefined);
+});
+
+test('the event stream, the guard and the vocabulary stand alone', () => {
   const local = (file: string) => graph.get(file)?.filter((name) => name.startsWith('.'));
   assert.equal(local('sse.ts'), []);
   assert.equal(local('guard.ts'), []);

@@ -1,6 +1,7 @@
 // Every command and every snippet of the README, run. One that is added there needs its check here.
 
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { get, navigation, openStream, until } from './harness.ts';
@@ -17,6 +18,10 @@ test.after(() => home[Symbol.dispose]());
 home.write('site/index.html', '<!doctype html><title>Site</title>');
 home.write('site/a.css', 'a{}');
 home.write('views/a.html', '');
+home.write('src/app.js', 'console.log(1);');
+mkdirSync(home.file('dist'));
+// What a user has installed besides.
+symlinkSync(new URL('../node_modules/esbuild', import.meta.url).pathname, home.file('node_modules/esbuild'));
 
 /** The checks by the code they run: each gets the program that the block has started. */
 const snippets: [starts: string, check: (program: Program) => Promise<void>][] = [
@@ -40,7 +45,7 @@ const snippets: [starts: string, check: (program: Program) => Promise<void>][] =
     },
   ],
   [
-    'import { createServer }',
+    "import { createServer } from 'node:http';\nimport { live }",
     async (program) => {
       const url = await program.url();
       assert.match((await get(url, '/', { headers: navigation })).text, /__events\/client\.js/);
@@ -67,10 +72,34 @@ for (const { code } of blocks.filter(({ language }) => language === 'js')) {
     // As TypeScript and bundlers do it, for a Node without `await using`.
     const { transform } = await import('esbuild');
     home.write('snippet.mjs', (await transform(code, { target: 'node20', format: 'esm' })).code);
-    using program = runProgram(process.execPath, ['snippet.mjs'], home.path);
+    using program = runProgram(process.execPath, ['snippet.mjs', '0'], home.path);
     await check?.(program);
   });
 }
+
+snippets.push(
+  [
+    "import { context } from 'esbuild'",
+    async (program) => {
+      const url = await program.url();
+      using stream = await openStream(`${url}__events`);
+      await stream.next('hello');
+      await until('the first build', async () => (await get(url, '/app.js')).status === 200);
+      home.write('src/app.js', 'console.log(2);');
+      await until('its event', () => stream.events.some(({ data }) => data.includes('/app.js')));
+    },
+  ],
+  [
+    '// A clock for any number of pages',
+    async (program) => {
+      assert.ok(readme.includes(readFileSync(new URL('sites/clock/server.js', import.meta.url), 'utf8')));
+      using stream = await openStream(`${await program.url()}events`);
+      assert.is((await stream.next('message')).data, '这是消息');
+      assert.match((await stream.next('time')).data, /^\d+:\d\d:\d\d/);
+      await until('the count', () => program.printed().includes('1 consumers'));
+    },
+  ],
+);
 
 const commands: Record<string, () => Promise<void>> = {
   'npx live-sse ./site': async () => {
@@ -97,6 +126,46 @@ const commands: Record<string, () => Promise<void>> = {
     await until('the css event', () =>
       /event: css\nid: \w+-1\ndata: {"paths":\["\/a\.css"\]}\n\n/.test(curl.printed()),
     );
+  },
+  'npx live-sse dist --watch src --run "npm run build"': async () => {
+    home.write('package.json', JSON.stringify({ type: 'module', scripts: { build: 'node build.mjs' } }));
+    home.write('build.mjs', "import { cpSync } from 'node:fs'; cpSync('src', 'dist', { recursive: true });");
+    home.write('src/built.css', 'a{}');
+    using program = runProgram(
+      'npx',
+      ['live-sse', 'dist', '--watch', 'src', '--run', 'npm run build'],
+      home.path,
+    );
+    const url = await program.url();
+    await until('the first build', async () => (await get(url, '/built.css')).status === 200);
+    using stream = await openStream(`${url}__events`);
+    await stream.next('hello');
+    home.write('src/built.css', 'a{color:red}');
+    await until('its event', () =>
+      stream.events.some(({ type, data }) => type === 'css' && data.includes('/built.css')),
+    );
+  },
+  'npx live-sse --proxy http://localhost:3000 --watch views': async () => {
+    const backend = createServer((_req, res) => {
+      res.setHeader('Content-Type', 'text/html').end('<!doctype html><title>Back end</title>');
+    });
+    await new Promise<void>((resolve) => backend.listen(0, '127.0.0.1', resolve));
+    const { port } = backend.address() as { port: number };
+    using program = runProgram(
+      'npx',
+      ['live-sse', '--proxy', `http://127.0.0.1:${port}`, '--watch', 'views'],
+      home.path,
+    );
+    const url = await program.url();
+    const page = await get(url, '/any', { headers: navigation });
+    using stream = await openStream(`${url}__events`);
+    await stream.next('hello');
+    home.write('views/a.html', 'changed again');
+    assert.is((await stream.next('reload')).data, '{"paths":[]}');
+    backend.close();
+    backend.closeAllConnections();
+    assert.match(page.text, /<title>Back end/);
+    assert.match(page.text, /__events\/client\.js/);
   },
   'npm ci && npm start': async () => {
     using copy = checkout();

@@ -69,13 +69,14 @@ test('anything else that changes, appears or goes away is one reload event', asy
   await using server = await start({ root: site.path, port: 0 });
   using stream = await openStream(at(server.url));
   await stream.next('hello');
-  const next = async () => JSON.parse((await stream.next('reload')).data).paths;
+  const event = async () => JSON.parse((await stream.next('reload')).data);
+  const next = async () => (await event()).paths;
   site.write('index.html', `${page} more`);
   assert.equal(await next(), ['/index.html']);
   site.write('new/page.html', page);
   assert.equal(await next(), ['/new/page.html']);
   rmSync(site.file('a.js'));
-  assert.equal(await next(), ['/a.js']);
+  assert.equal(await event(), { paths: ['/a.js'], gone: ['/a.js'] });
   rmSync(site.file('b.css'));
   assert.equal(await next(), ['/b.css']);
   renameSync(site.file('index.html'), site.file('100% & #1?.html'));

@@ -299,7 +299,7 @@ test('css without paths is every stylesheet', async () => {
   await stays(page);
 });
 
-test('a saved page is reloaded, and keeps its place', async () => {
+test('a page whose script was edited is reloaded, and keeps its place', async () => {
   const body = (text: string) => `<h1>${text}</h1>
     <input id=i value=was><input type=checkbox><textarea></textarea><input type=password>
     <select><option>1<option>2</select><details><summary>s</summary>x</details>
@@ -311,7 +311,7 @@ test('a saved page is reloaded, and keeps its place', async () => {
     document.querySelector('textarea').value = 'more'; document.querySelector('[type=password]').value = 'secret';
     document.querySelector('select').selectedIndex = 1; document.querySelector('details').open = true;
     i.focus(); i.setSelectionRange(2, 4); box.scrollTop = 123; scrollTo(0, 456)`);
-  site.folder.write('index.html', html('', body('new')));
+  site.folder.write('index.html', html('<script>1</script>', body('new')));
   await see(page, 'document.querySelector("h1").textContent', 'new');
   await see(
     page,
@@ -347,10 +347,7 @@ test('a file that the page does not use does nothing', async () => {
 const used: [string, string][] = [
   ['a script', 'a.js'],
   ['a module that a module imports', 'm2.js'],
-  ['an image', 'a.svg'],
-  ['an image that is missing so far', 'missing.svg'],
-  ['a stylesheet that is missing so far', 'missing.js'],
-  ['an image that css asks for', 'css.svg'],
+  ['a script that is missing so far', 'missing.js'],
   ['a file that a script fetched', 'data%20%C3%A9.json'],
   ['what a worker loads', 'w2.js'],
 ];
@@ -360,16 +357,13 @@ for (const [name, path] of used) {
     await using site = await serve({
       'index.html': html(
         `<script src=a.js></script><script src=missing.js></script><script type=module>import './m.js'; fetch('data é.json')</script>
-         <script>new Worker('w.js')</script><style>p { background: url(css.svg) }</style>`,
-        '<p>text</p><img src=a.svg><img src=missing.svg>',
+         <script>new Worker('w.js')</script>`,
       ),
       'a.js': '',
       'm.js': 'import "./m2.js"',
       'm2.js': '',
       'w.js': 'importScripts("w2.js")',
       'w2.js': '',
-      'a.svg': '<svg xmlns="http://www.w3.org/2000/svg"/>',
-      'css.svg': '<svg xmlns="http://www.w3.org/2000/svg"/>',
       'data é.json': '{}',
     });
     const page = await site.open();
@@ -381,6 +375,54 @@ for (const [name, path] of used) {
     await reloads(page);
   });
 }
+
+const svg = (width: number) => `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="1"/>`;
+
+test('images are shown in place, missing ones when they appear; one that goes reloads the page', async () => {
+  await using site = await serve({
+    'index.html': html('', '<img id=a src=a.svg><img id=b src=missing.svg>'),
+    'a.svg': svg(10),
+  });
+  const page = await site.open();
+  site.folder.write('a.svg', svg(20));
+  await see(page, 'a.naturalWidth', 20);
+  site.folder.write('missing.svg', svg(30));
+  await see(page, 'b.naturalWidth', 30);
+  await stays(page);
+  rmSync(site.folder.file('a.svg'));
+  await reloads(page);
+});
+
+test('an edit of the page is merged into it, and what scripts and the user did stays', async () => {
+  const body = (text: string) => `<h1 id=h>${text}</h1><p>same</p><input id=i><div id=built></div>`;
+  const script = '<script>addEventListener("load", () => { built.textContent = "by script" })</script>';
+  await using site = await serve({ 'index.html': html(script, body('one')) });
+  const page = await site.open();
+  await see(page, 'built.textContent', 'by script');
+  await page.type('#i', 'typed');
+  for (const text of ['two', 'three']) {
+    site.folder.write('index.html', html(script, body(text)));
+    await see(page, '[h.textContent, i.value, document.activeElement.id, built.textContent]', [
+      text,
+      'typed',
+      'i',
+      'by script',
+    ]);
+    await stays(page);
+  }
+});
+
+test('a page and its stylesheet, saved together, are both shown in place', async () => {
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=a.css>', '<p id=p>one</p>'),
+    'a.css': 'p { width: 1px }',
+  });
+  const page = await site.open();
+  site.folder.write('a.css', 'p { width: 2px }');
+  site.folder.write('index.html', html('<link rel=stylesheet href=a.css>', '<p id=p>two</p>'));
+  await see(page, `[p.textContent, ${style('p', 'width')}]`, ['two', '2px']);
+  await stays(page);
+});
 
 test('a missing stylesheet that appears is shown without a reload, and one that goes is gone', async () => {
   await using site = await serve({ 'index.html': html('<link rel=stylesheet href=a.css>') });
@@ -411,7 +453,7 @@ test('only the frame whose page changed is reloaded', async () => {
   });
   const page = await site.open();
   await page.evaluate('Array.from(frames).forEach((frame) => { frame.marker = 1 })');
-  site.folder.write('b.html', html('', 'new'));
+  site.folder.write('b.html', html('<script></script>', 'new'));
   await see(page, 'Array.from(frames, (frame) => [frame.document.body.textContent, frame.marker ?? 0])', [
     ['a', 1],
     ['new', 0],
@@ -478,7 +520,7 @@ test('a page with a stale stamp is reloaded once', async () => {
 });
 
 test('a page whose load changes one of its files is not reloaded for ever', async () => {
-  await using site = await serve({ 'index.html': html('') });
+  await using site = await serve({ 'index.html': html('<script src=a.js></script>'), 'a.js': '' });
   const page = await site.context.newPage();
   await page.evaluateOnNewDocument(WATCH);
   const warnings: string[] = [];
@@ -487,10 +529,10 @@ test('a page whose load changes one of its files is not reloaded for ever', asyn
   site.server.server.on('request', (req) => {
     if (req.url !== '/') return;
     loads++;
-    setTimeout(() => site.server.reload('/index.html'), 20);
+    setTimeout(() => site.server.reload('/a.js'), 20);
   });
   await page.goto(site.server.url);
-  await until('the warning', () => warnings.some((it) => it.includes('/index.html changes with each load')));
+  await until('the warning', () => warnings.some((it) => it.includes('/a.js changes with each load')));
   // The first, three at once, and one when it had come to rest; a slow machine may take a second turn.
   const before = loads;
   assert.ok(before >= 5, `${before} loads`);

@@ -1,0 +1,77 @@
+// What a page does about files it is made of: the gentlest thing that is sure to be right. Fetched when a first change
+// comes; each way of doing it is fetched when it is first needed.
+
+import type { Uses } from './uses.ts';
+
+export interface Page extends Uses {
+  /** URL of the event stream; the parts of the client and the remembered sources are below it. */
+  readonly base: string;
+  /** Hash of the source the page was made of, if the server remembers that. */
+  readonly source: string | null;
+  readonly load: <Part>(name: string) => Promise<Part>;
+}
+
+export interface Change {
+  readonly id: string;
+  /** Canonical, as `Uses` has them. */
+  readonly paths: readonly string[];
+  /** Those that are not there any more. */
+  readonly gone: readonly string[];
+  /** Every stylesheet is concerned. */
+  readonly allStyles: boolean;
+}
+
+/** More files at once are shown by one reload. */
+const MANY = 20;
+
+type Assets = typeof import('./assets.ts');
+let assets: Promise<Assets> | undefined;
+/** The source that the live document shows. */
+let shown: string | undefined;
+
+/** Shows files in place. `false`: only a reload is sure to show them. */
+export async function show({ id, paths, gone, allStyles }: Change, page: Page): Promise<boolean> {
+  const used = paths.filter(page.uses);
+  const own = used.filter(page.isOwn);
+  const styles = used.filter((path) => /\.css$/i.test(path) && !own.includes(path));
+  const others = used.filter((path) => !own.includes(path) && !styles.includes(path));
+  // What went away has to go from the page too, which only a reload is sure to do.
+  if (used.length > MANY || used.some((path) => gone.includes(path))) return false;
+  if (allStyles || styles.length > 0) {
+    const { swapStyles } = await page.load<typeof import('./css.ts')>('css');
+    const swapped = swapStyles((path) => allStyles || paths.includes(path), id, page.pathOf);
+    if (!styles.every((path) => swapped.has(path))) return false;
+  }
+  if (others.length > 0 && !(await swapAssets(others, page))) return false;
+  if (own.length > 0 && !(await merge(page))) return false;
+  // A sheet or a merged element may have brought an address back whose old bytes the browser still has.
+  if (assets) await (await assets).swapAssets([]);
+  return true;
+}
+
+function encode(path: string): string {
+  return path.split('/').map(encodeURIComponent).join('/');
+}
+
+async function swapAssets(paths: readonly string[], page: Page): Promise<boolean> {
+  assets ??= page.load<Assets>('assets');
+  return (await assets).swapAssets(paths.map(encode));
+}
+
+/** Brings an edit of the page's own source into the live document. */
+async function merge({ base, source, load }: Page): Promise<boolean> {
+  if (!source || document.characterSet !== 'UTF-8' || document.contentType !== 'text/html') return false;
+  const old = shown ?? (await read(`${base}/source/${source}`));
+  // Fetched by a script, a document comes as it is in its file, without our tag.
+  const next = await read(location.href);
+  if (!old || !next) return false;
+  const { mergeHtml } = await load<typeof import('./html.ts')>('html');
+  if (!mergeHtml(old, next)) return false;
+  shown = next;
+  return true;
+}
+
+async function read(url: string): Promise<string | undefined> {
+  const response = await fetch(url, { headers: { Accept: 'text/html' }, cache: 'no-store' });
+  return response.ok ? response.text() : undefined;
+}
