@@ -6,6 +6,8 @@ import type { Uses } from './uses.ts';
 export interface Page extends Uses {
   /** URL of the event stream; the parts of the client and the remembered sources are below it. */
   readonly base: string;
+  /** The page's own file, canonical, if the server said so. */
+  readonly file: string | null;
   /** Hash of the source the page was made of, if the server remembers that. */
   readonly source: string | null;
   readonly load: <Part>(name: string) => Promise<Part>;
@@ -17,8 +19,8 @@ export interface Change {
   readonly paths: readonly string[];
   /** Those that are not there any more. */
   readonly gone: readonly string[];
-  /** Every stylesheet is concerned. */
-  readonly allStyles: boolean;
+  /** Whether every stylesheet is to be shown anew, or everything. */
+  readonly all: 'css' | 'reload' | undefined;
 }
 
 /** More files at once are shown by one reload. */
@@ -30,19 +32,21 @@ let assets: Promise<Assets> | undefined;
 let shown: string | undefined;
 
 /** Shows files in place. `false`: only a reload is sure to show them. */
-export async function show({ id, paths, gone, allStyles }: Change, page: Page): Promise<boolean> {
-  const used = paths.filter(page.uses);
+export async function show({ id, paths, gone, all }: Change, page: Page): Promise<boolean> {
+  const used = [...new Set(paths)].filter(page.uses);
   const own = used.filter(page.isOwn);
   const styles = used.filter((path) => /\.css$/i.test(path) && !own.includes(path));
   const others = used.filter((path) => !own.includes(path) && !styles.includes(path));
   // What went away has to go from the page too, which only a reload is sure to do.
-  if (used.length > MANY || used.some((path) => gone.includes(path))) return false;
-  if (allStyles || styles.length > 0) {
+  if (all === 'reload' || used.length > MANY || used.some((path) => gone.includes(path))) return false;
+  if (all || styles.length > 0) {
     const { swapStyles } = await page.load<typeof import('./css.ts')>('css');
-    const swapped = swapStyles((path) => allStyles || paths.includes(path), id, page.pathOf);
+    const swapped = swapStyles((path) => all === 'css' || paths.includes(path), id, page.pathOf);
     if (!styles.every((path) => swapped.has(path))) return false;
   }
   if (others.length > 0 && !(await swapAssets(others, page))) return false;
+  // Another file in the page's place (/x.html for /x) is another page.
+  if (!own.every((path) => path === page.file)) return false;
   if (own.length > 0 && !(await merge(page))) return false;
   // A sheet or a merged element may have brought an address back whose old bytes the browser still has.
   if (assets) await (await assets).swapAssets([]);

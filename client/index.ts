@@ -34,8 +34,8 @@ interface Due {
   readonly id: string;
   readonly paths: readonly string[];
   readonly gone: readonly string[];
-  readonly everything: boolean;
-  readonly allStyles: boolean;
+  /** Whether every stylesheet is to be shown anew, or everything. */
+  readonly all: PageEvent['type'] | undefined;
 }
 
 const script = document.currentScript;
@@ -57,9 +57,11 @@ function run(script: HTMLOrSVGScriptElement): void {
     : '';
   const toPath = (path: string) => pathIn(prefix + path, url.href);
   const file = script.getAttribute('data-file');
+  const own = file && toPath(file);
   const page = {
-    ...watchUses(file && toPath(file)),
+    ...watchUses(own),
     base,
+    file: own,
     source: script.getAttribute('data-source'),
     // What most pages never need is fetched when they do.
     load: <Part>(name: string): Promise<Part> => import(`${base}/${name}.js`),
@@ -81,7 +83,7 @@ function run(script: HTMLOrSVGScriptElement): void {
       return void dispatchEvent(new CustomEvent(`live-sse:${type}`, { detail: parse(data) }));
     }
     heard = id;
-    overlay?.then((it) => it.hideFailure());
+    if (overlay) fail(null);
     const told: Pick<PageEvent, 'paths' | 'gone'> = JSON.parse(data);
     const paths = told.paths.map(toPath);
     const all = paths.length === 0;
@@ -90,8 +92,7 @@ function run(script: HTMLOrSVGScriptElement): void {
       id,
       paths: [...(due?.paths ?? []), ...paths],
       gone: [...(due?.gone ?? []), ...(told.gone ?? []).map(toPath)],
-      everything: due?.everything || (all && type === 'reload'),
-      allStyles: due?.allStyles || all,
+      all: all && due?.all !== 'reload' ? type : due?.all,
     };
     clearTimeout(timer);
     timer = setTimeout(obey, document.hidden ? HIDDEN : 0);
@@ -100,8 +101,9 @@ function run(script: HTMLOrSVGScriptElement): void {
   const fail = (failure: Failure | null) => {
     if (window !== top) return; // it is over the whole page
     overlay ??= load('overlay');
-    // Rejected if the server is gone again
-    overlay.then((it) => (failure ? it.showFailure(failure) : it.hideFailure())).catch(() => {});
+    overlay
+      .then((it) => (failure ? it.showFailure(failure) : it.hideFailure()))
+      .catch(() => (overlay = undefined)); // the server is gone again
   };
 
   // One after the other: each starts from what the one before has made.
@@ -115,26 +117,33 @@ function run(script: HTMLOrSVGScriptElement): void {
     if (!change) return;
     try {
       const it = await load<typeof import('./change.ts')>('change');
-      if (!change.everything && (await it.show(change, page))) return;
+      if (await it.show(change, page)) return;
     } catch {} // it cannot be shown in place, or there is nothing to do it with
     await reload(change);
+  };
+
+  const wait = (change: Due) => {
+    due ??= change;
+    timer = setTimeout(obey, REST);
   };
 
   const reload = async (change: Due) => {
     const path = change.paths.find(uses) ?? '';
     const young = performance.now() - born < YOUNG;
     const count = young ? (memory?.count ?? 0) + 1 : 0;
-    if (young && memory?.late) {
-      return console.warn(`live-sse: ${path} changes with each load: no more reloads`);
-    }
+    if (young && memory?.late) return console.warn(`live-sse: ${path} changes with each load`);
     if (count > RELOADS) {
       // A burst of saves comes to rest, and is shown then. If that reload brings the next change, it is a loop.
-      due = change;
       late = true;
-      timer = setTimeout(obey, REST);
-      return;
+      return wait(change);
     }
     const key = storageKey();
+    try {
+      // Who leaves for a server that is gone has no page to come back to. A policy may forbid one way of asking.
+      await fetch(url.href).catch(() => load('client'));
+    } catch {
+      return wait(change);
+    }
     try {
       const { savePlace } = await load<typeof import('./restore.ts')>('restore');
       savePlace(key + PLACE);

@@ -135,7 +135,8 @@ export function requestHeaders(
 ): IncomingHttpHeaders {
   const { headers } = req;
   const dropped = hopByHop(headers).add('expect'); // node:http has answered that: the body is on its way
-  const passed = Object.entries(headers).filter(([name]) => !dropped.has(name) && !OURS_TO_SAY.test(name));
+  const isPassed = (name: string) => !dropped.has(name) && !OURS_TO_SAY.test(name) && !name.startsWith(':'); // of HTTP/2
+  const passed = Object.entries(headers).filter(([name]) => isPassed(name));
   return {
     ...Object.fromEntries(passed),
     // Without this and without a length, the body of a DELETE would be taken for the next request.

@@ -47,8 +47,8 @@ export function createBuild(command: string, options: BuildOptions): Build {
 
   async function end(ms: number, failure?: Failure): Promise<void> {
     await quiet();
-    // What a failed run has changed waits for the next good one: half a build is not to be seen.
-    if (!failure) release();
+    // What a failed run has changed, and what the next one is about to, waits: half a build is not to be seen.
+    if (!failure && !runner.running) release();
     onEnd(ms, failure);
   }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // argv in, words out: the only file that prints, exits or hears signals.
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { relative } from 'node:path';
 import { styleText } from 'node:util';
@@ -57,12 +58,19 @@ const FLAGS: readonly Flag[] = [
   },
   { name: 'header', value: "<'K: V'>", help: 'Send this response header with everything (repeatable)' },
   { name: 'cors', value: '[=origin]', help: 'Let pages of this origin, or of any, read what is served' },
+  { name: 'https', help: 'HTTPS and HTTP/2, with a certificate that is made once and remembered' },
+  { name: 'cert', value: '<file>', help: 'HTTPS with this certificate (PEM)' },
+  { name: 'key', value: '<file>', help: 'The key of --cert (PEM); neither file is ever served' },
+  { name: 'isolate', help: 'Isolate the pages from other origins, for SharedArrayBuffer' },
   { name: 'allow', value: '<host>', help: 'Serve this host name too; .name takes subdomains (repeatable)' },
   { name: 'follow-symlinks', help: 'Serve symbolic links that lead out of the folder' },
   { name: 'quiet', short: 'q', help: 'Print only the address and what goes wrong' },
   { name: 'version', short: 'v', help: 'Print the version' },
   { name: 'help', short: 'h', help: 'Print this help' },
 ];
+
+/** Milliseconds after which the same line is news again. */
+const AGAIN = 5000;
 
 const VERSION: string = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 
@@ -94,13 +102,20 @@ function parse(argv: readonly string[]): { given: Given; folders: readonly strin
   const end = argv.indexOf('--');
   const words = end < 0 ? argv : argv.slice(0, end);
   // mri takes a flag for a switch or for one with a value: those that may have one after `=` are read here.
-  const valued = /^--(open|single|cors|poll)=(.+)$/s;
-  const optional = Object.fromEntries(
-    words.map((word) => valued.exec(word)).flatMap((m) => (m ? [[m[1], m[2]]] : [])),
-  );
-  const rest = [...words.filter((word) => !valued.test(word)), ...argv.slice(words.length)];
+  const optional: Record<string, string[]> = {};
+  const rest = words.flatMap((word) => {
+    const [, flag = '', value = ''] = /^(--?[a-z-]+)=(.+)$/s.exec(word) ?? [];
+    const known = FLAGS.find(({ name, short }) => flag === `--${name}` || flag === `-${short}`);
+    if (known?.value?.startsWith('[=')) {
+      optional[known.name] = [...(optional[known.name] ?? []), value];
+      return [];
+    }
+    if (known && known.value === undefined)
+      throw new RangeError(`--${known.name} takes no value: leave out "=${value}"`);
+    return /^-p\d+$/.test(word) ? ['-p', word.slice(2)] : [word];
+  });
   const isString = ({ name, value }: Flag) => value !== undefined && !value.startsWith('[=') && name !== '';
-  const parsed: Given = mri([...rest], {
+  const parsed: Given = mri([...rest, ...argv.slice(words.length)], {
     alias: Object.fromEntries(FLAGS.map(({ name, short }) => [name, short ? [short] : []])),
     string: FLAGS.filter(isString).map(({ name }) => name),
     boolean: FLAGS.filter((flag) => !isString(flag)).map(({ name }) => name),
@@ -134,7 +149,7 @@ function toOptions(given: Given, folders: readonly string[]): StartOptions {
     ...(folders[0] === undefined ? {} : { root: folders[0] }),
     ...(given.proxy === undefined ? {} : { proxy: toProxy(list(given.proxy)) }),
     ...(given.port === undefined ? {} : { port: toNumber('port', last(given.port), 65535) }),
-    ...(given.host === undefined || given.host === false ? {} : { host: last(given.host) || true }),
+    ...(given.host === undefined || given.host === false ? {} : { host: toHost(last(given.host)) }),
     open: optional(open),
     single: optional(single),
     watch: list(given.watch),
@@ -149,12 +164,21 @@ function toOptions(given: Given, folders: readonly string[]): StartOptions {
             .flatMap((origins) => origins.split(','))
             .map(toOrigin),
     allowedHosts: list(given.allow),
+    https: toHttps(given),
+    isolate: given.isolate === true,
     ...(given.run === undefined ? {} : { run: last(given.run), runKill: given['run-kill'] === true }),
     followSymlinks: given['follow-symlinks'] === true,
   };
 }
 
 type Value = Given[string];
+
+function toHttps({ https, key, cert }: Given): NonNullable<StartOptions['https']> {
+  if (key === undefined && cert === undefined) return https === true;
+  if (key === undefined) throw new RangeError('--cert needs the key of the certificate: --key <file>');
+  if (cert === undefined) throw new RangeError('--key needs the certificate it is for: --cert <file>');
+  return { key: last(key), cert: last(cert) };
+}
 
 /** `http://…` is for everything, `/api=http://…` for what is below a URL path. */
 function toProxy(texts: readonly string[]): string | Record<string, string> {
@@ -177,7 +201,15 @@ function last(value: Value): string {
 }
 
 function optional(value: Value): boolean | string {
-  return typeof value === 'string' ? value : value === true;
+  return list(value).at(-1) ?? value === true;
+}
+
+/** No address is every address. A folder in its place is a slip: the flag takes the word that follows it. */
+function toHost(text: string): string | true {
+  if (isIP(text) === 0 && (/[/\\]/.test(text) || existsSync(text))) {
+    throw new RangeError(`--host cannot be "${text}", which is a folder: write live-sse ${text} --host`);
+  }
+  return text || true;
 }
 
 function toNumber(name: string, text: string, most: number): number {
@@ -251,27 +283,34 @@ function networkUrls({ url, host: own, port }: LiveServer, host: StartOptions['h
   const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
   return addresses
     .filter(({ family, internal }) => family === 'IPv4' && !internal)
-    .map(({ address }) => `http://${address}:${port}/`);
+    .map(({ address }) => `${new URL(url).protocol}//${address}:${port}/`);
 }
 
 /** One line for a batch: when, what was sent for which files, to how many, and how long it took. */
-function changeLine({ changes, event, ms, clients }: LiveEvents['change'], root: string): string {
+function changeLine(
+  { changes, event, ms, clients }: LiveEvents['change'],
+  root: string,
+  run: boolean,
+): string {
   const files = [...new Set(changes.map(({ file }) => relative(root, file)))];
   const names =
     files.slice(0, 3).map(printable).join(', ') + (files.length > 3 ? ` and ${files.length - 3} more` : '');
   const time = new Date().toTimeString().slice(0, 8);
-  const sent = (event?.type ?? 'nothing').padEnd(7);
+  const sent = (event?.type ?? (run ? 'run' : 'nothing')).padEnd(7);
+  const head = `${paint('dim', time)}  ${paint('cyan', sent)}  ${names}`;
+  if (!event) return head;
   const effect = `${clients} ${clients === 1 ? 'browser' : 'browsers'}, ${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
-  return `${paint('dim', time)}  ${paint('cyan', sent)}  ${names}  ${paint('dim', `→ ${effect}`)}`;
+  return `${head}  ${paint('dim', `→ ${effect}`)}`;
 }
 
-/** Prints each line once: a page that asks again and again should not fill the terminal. */
+/** Prints a line, but not again within a few seconds: a page that asks again and again should not fill the terminal. */
 function sayOnce(): (line: string) => void {
-  const said = new Set<string>();
+  const said = new Map<string, number>();
   return (line) => {
-    if (said.has(line) || said.size > 1000) return;
-    said.add(line);
-    warn(paint('yellow', printable(line)));
+    const now = performance.now();
+    for (const [other, time] of said) if (now - time > AGAIN) said.delete(other);
+    if (!said.has(line)) warn(paint('yellow', printable(line)));
+    said.set(line, now);
   };
 }
 
@@ -296,12 +335,13 @@ async function main(argv: readonly string[]): Promise<void> {
   server.on('notice', notice);
   server.on('error', (error) => warn(printable(describe(error))));
   endOnSignals(server);
-  say(given.quiet ? server.url : await greeting(server, options.host));
   server.on('output', (text) => process.stdout.write(text));
   server.on('build', ({ ok, ms }) => {
     if (!ok) warn(paint('yellow', `The command given as --run has failed after ${ms.toFixed(0)} ms`));
   });
-  if (!given.quiet) server.on('change', (change) => say(changeLine(change, server.root)));
+  say(given.quiet ? server.url : await greeting(server, options.host));
+  if (!given.quiet)
+    server.on('change', (change) => say(changeLine(change, server.root, options.run !== undefined)));
 }
 
 function describe(error: Error): string {

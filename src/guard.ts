@@ -48,8 +48,14 @@ function matches(host: string, entry: string): boolean {
 
 /** Refuses a request whose Host is missing, double, malformed or not ours; `undefined` lets it in. */
 export function refuseHost(asking: Asking, allowed: readonly string[]): Refusal | undefined {
-  const hosts = asking.rawHeaders.filter((name, i) => i % 2 === 0 && /^(host|:authority)$/i.test(name));
-  if (hosts.length > 1) return { status: 400, body: 'Bad Request: more than one Host\n' };
+  const named = asking.rawHeaders.flatMap((name, i, all) =>
+    i % 2 ? [] : [[name.toLowerCase(), all[i + 1]]],
+  );
+  const hosts = named.filter(([name]) => name === 'host').map(([, value]) => value);
+  const authority = asking.headers[':authority'];
+  // HTTP/2 has `:authority` for it, and perhaps the same once more as Host.
+  if (hosts.length > 1 || (authority !== undefined && hosts.some((value) => value !== authority)))
+    return { status: 400, body: 'Bad Request: more than one Host\n' };
   const host = asking.headers.host ?? asking.headers[':authority'];
   if (host === undefined) {
     // HTTP/1.0 has no Host. No browser sends such a request, so on loopback it is a local tool's.

@@ -266,6 +266,11 @@ export function readPolicy(
   return { ...(nonce && { nonce }), ...(missing && { missing: `${missing} in its script-src` }) };
 }
 
+/** The line for the terminal when a policy blocks the client; `missing` is from `readPolicy()`. */
+export function policyNotice(url: string | undefined, missing: string): string {
+  return `The Content-Security-Policy of ${JSON.stringify(url)} blocks the client: allow ${missing}`;
+}
+
 /** Headers that speak of the bytes as they were before the tag came in. */
 const OF_THE_ORIGINAL =
   'etag last-modified accept-ranges content-md5 digest content-digest repr-digest'.split(' ');
@@ -387,9 +392,7 @@ export function injectResponse(
     if (sniffed && !res.hasHeader('content-type')) res.setHeader('content-type', sniffed);
     const following = ended ? 0 : Number(res.getHeader('content-length')) - bytes.length;
     amendHead(result.length + following);
-    const path = JSON.stringify(req.url);
-    if (missing)
-      options.onNotice?.(`The Content-Security-Policy of ${path} blocks the client: allow ${missing}`);
+    if (missing) options.onNotice?.(policyNotice(req.url, missing));
     return result;
   }
 

@@ -1,36 +1,68 @@
 // A host and a port → servers that listen there, and their end. Loopback means both of its addresses, on one port.
 
-import { createServer, type RequestListener, type Server } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import {
+  createSecureServer,
+  type Http2SecureServer,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
 import { isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
+/** With a certificate: HTTP/2, and HTTP/1.1 for those who speak nothing else (WebSockets, most tools). */
+export type ListeningServer = Server | Http2SecureServer;
+
+export interface ListenOptions {
+  /** An address or name, every address (`true`), or this machine's own two (`localhost`). */
+  readonly host: string | true;
+  /** `undefined` takes the first free one from 8080. */
+  readonly port: number | undefined;
+  /** PEM of a key and its certificate, for HTTPS. */
+  readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer } | undefined;
+}
+
 export interface Listening {
   /** One for each address. */
-  readonly servers: readonly [Server, ...Server[]];
+  readonly servers: readonly [ListeningServer, ...ListeningServer[]];
   /** The host of the URL under which this machine reaches them. */
   readonly host: string;
   readonly port: number;
+  /** Stops accepting, waits for `before`, gives answers under way a moment, then cuts what is left. */
+  close(before: () => Promise<void>): Promise<void>;
 }
 
+/** A server, and the ends of its connections. */
+interface Listener {
+  readonly server: ListeningServer;
+  closeIdle(): void;
+  closeAll(): void;
+}
+
+// Half a request must not hold a connection for ever; answers may take as long as they like.
+const LIMITS = { headersTimeout: 20_000, requestTimeout: 60_000, connectionsCheckingInterval: 5_000 };
 const FIRST_PORT = 8080;
 const LAST_PORT = FIRST_PORT + 99;
 /** Milliseconds that answers under way are given when the servers close. */
 const PATIENCE = 300;
 
 /**
- * Listens on an address or name, on every address (`true`), or on this machine's own two (`localhost`).
- * @param port `undefined` takes the first free one from 8080
+ * Listens on one port of each address that the host stands for.
  * @throws {Error} in words for the user; then nothing listens
  */
-export async function listen(
-  handle: RequestListener,
-  host: string | true,
-  port: number | undefined,
-): Promise<Listening> {
+export async function listen(handle: RequestListener, options: ListenOptions): Promise<Listening> {
+  const { host, port } = options;
+  const create = () => (options.tls ? createSecure(handle, options.tls) : createPlain(handle));
   const last = port ?? LAST_PORT;
   for (let candidate = port ?? FIRST_PORT; ; candidate++) {
     try {
-      return await listenOn(handle, host, candidate);
+      return await listenOn(create, host, candidate);
     } catch (error) {
       const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
       if (!taken || candidate >= last) throw explain(error as NodeJS.ErrnoException, host, port);
@@ -39,45 +71,99 @@ export async function listen(
 }
 
 /** Listens on one port of each address that the host stands for, or on none. */
-async function listenOn(handle: RequestListener, host: string | true, port: number): Promise<Listening> {
-  const servers: Server[] = [];
+async function listenOn(create: () => Listener, host: string | true, port: number): Promise<Listening> {
+  if (host !== 'localhost') {
+    const only = await listenAt(create(), host === true ? undefined : host, port);
+    return toListening([only], nameOf(host));
+  }
+  const first = await listenAt(create(), '127.0.0.1', port);
   try {
-    if (host !== 'localhost') {
-      const server = await listenAt(handle, host === true ? undefined : host, port);
-      return { servers: [server], host: nameOf(host), port: portOf(server) };
-    }
-    const first = await listenAt(handle, '127.0.0.1', port);
-    servers.push(first);
-    const second = await listenAt(handle, '::1', portOf(first)).catch(withoutIPv6);
-    if (second) servers.push(second);
-    return { servers: [first, ...servers.slice(1)], host, port: portOf(first) };
+    const second = await listenAt(create(), '::1', portOf(first.server)).catch(withoutIPv6);
+    return toListening(second ? [first, second] : [first], host);
   } catch (error) {
-    for (const server of servers) server.close();
+    first.server.close();
     // Any port will do, and this one is free at one of the two addresses only.
     const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
-    if (port === 0 && taken) return listenOn(handle, host, port);
+    if (port === 0 && taken) return listenOn(create, host, port);
     throw error;
   }
+}
+
+function toListening(listeners: readonly [Listener, ...Listener[]], host: string): Listening {
+  const [{ server }, ...others] = listeners;
+  return {
+    servers: [server, ...others.map((other) => other.server)],
+    host,
+    port: portOf(server),
+    close: (before) => shutDown(listeners, before),
+  };
 }
 
 function withoutIPv6(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'EADDRNOTAVAIL' && error.code !== 'EAFNOSUPPORT') throw error;
 }
 
-function listenAt(handle: RequestListener, address: string | undefined, port: number): Promise<Server> {
-  // Half a request must not hold a connection for ever; answers may take as long as they like.
-  const server = createServer(
-    { headersTimeout: 20_000, requestTimeout: 60_000, connectionsCheckingInterval: 5_000 },
-    handle,
-  );
-  server.on('clientError', refuseMalformed);
+function createPlain(handle: RequestListener): Listener {
+  const server = createServer(LIMITS, handle);
   // Without a listener node:http answers by itself, before anybody has looked at the Host.
   server.on('checkExpectation', handle);
+  return {
+    server,
+    closeIdle: () => server.closeIdleConnections(),
+    closeAll: () => server.closeAllConnections(),
+  };
+}
+
+function createSecure(handle: RequestListener, tls: NonNullable<ListenOptions['tls']>): Listener {
+  const server = createSecureServer({ ...tls, allowHTTP1: true, handshakeTimeout: LIMITS.headersTimeout });
+  Object.assign(server, LIMITS); // of HTTP/1.1; the constructor doesn't take them
+  const sockets = new Set<Socket>();
+  const sessions = new Set<ServerHttp2Session>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  server.on('session', (session) => {
+    sessions.add(session);
+    session.once('close', () => sessions.delete(session));
+  });
+  server.on('request', (req: IncomingMessage, res: ServerResponse) => {
+    completeHTTP2(req);
+    handle(req, res);
+  });
+  server.on('checkExpectation', handle);
+  return {
+    server,
+    closeIdle: () => {
+      for (const session of sessions) session.close(); // as soon as its streams have ended
+    },
+    closeAll: () => {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+/** Adds to a request of node:http2 what handlers look for that know HTTP/1.1 alone. */
+function completeHTTP2(req: IncomingMessage): void {
+  const { headers, stream } = req as IncomingMessage & { readonly stream?: ServerHttp2Stream };
+  if (!stream) return;
+  req.on('error', () => {}); // its client has reset the stream
+  const authority = headers[':authority'];
+  // https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
+  if (typeof authority === 'string') headers.host ??= authority;
+  // A body without a length: body parsers and back ends would not know of it.
+  const isSized = stream.endAfterHeaders || headers['content-length'] !== undefined;
+  if (!isSized) headers['transfer-encoding'] = 'chunked';
+}
+
+function listenAt(listener: Listener, address: string | undefined, port: number): Promise<Listener> {
+  const { server } = listener;
+  server.on('clientError', refuseMalformed);
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen({ port, host: address, exclusive: true }, () => {
       server.off('error', reject);
-      resolve(server);
+      resolve(listener);
     });
   });
 }
@@ -99,7 +185,7 @@ export function refuse(socket: Duplex, status: string): void {
   socket.end(`HTTP/1.1 ${status}\r\n${headers}\r\n\r\n`);
 }
 
-function portOf(server: Server): number {
+function portOf(server: ListeningServer): number {
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('The server listens on no port');
   return address.port;
@@ -132,13 +218,12 @@ function explain(cause: NodeJS.ErrnoException, host: string | true, port: number
   return new Error(`Cannot listen on ${name}:${port ?? FIRST_PORT}: ${reason}`, { cause });
 }
 
-/** Stops accepting, waits for `before`, gives answers under way a moment, then cuts what is left. */
-export async function shutDown(servers: readonly Server[], before: () => Promise<void>): Promise<void> {
-  const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)));
+async function shutDown(listeners: readonly Listener[], before: () => Promise<void>): Promise<void> {
+  const closed = listeners.map(({ server }) => new Promise((resolve) => server.close(resolve)));
   await before();
-  for (const server of servers) server.closeIdleConnections();
+  for (const listener of listeners) listener.closeIdle();
   const timer = setTimeout(() => {
-    for (const server of servers) server.closeAllConnections();
+    for (const listener of listeners) listener.closeAll();
   }, PATIENCE);
   await Promise.all(closed);
   clearTimeout(timer);

@@ -3,12 +3,19 @@
 
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { resolve, sep } from 'node:path';
+import { resolve } from 'node:path';
 import { type Build, createBuild } from './build.ts';
-import { type Change, classify, type PageEvent } from './events.ts';
+import { type Change, classify, type Failure, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
 import type { Cors } from './guard.ts';
-import { injectHtml, injectResponse, isDocumentRequest, readPolicy, type Stamp } from './inject.ts';
+import {
+  injectHtml,
+  injectResponse,
+  isDocumentRequest,
+  policyNotice,
+  readPolicy,
+  type Stamp,
+} from './inject.ts';
 import { errorPage, sendPage } from './pages.ts';
 import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
@@ -98,9 +105,8 @@ export interface Document {
   readonly body: Buffer;
   /** Its Content-Type. */
   readonly type: string;
-  /** URL path of its file. */
-  readonly path: string;
-  readonly status: 200 | 404;
+  /** URL path of its file; `undefined` for a page of our own, which has none. */
+  readonly path: string | undefined;
 }
 
 /** What start() needs besides the controls, to serve files. */
@@ -127,7 +133,7 @@ interface WiringOptions extends LiveOptions {
   readonly conditional: boolean;
   /** A command that makes what is served, when it is to be run again, and whether a newer change ends a run. */
   readonly run?: string;
-  readonly sources: readonly string[];
+  readonly isSource: (file: string) => boolean;
   readonly runKill?: boolean;
 }
 
@@ -141,7 +147,7 @@ export function live(options: LiveOptions = {}): Live {
     watched: watchedPaths(options.watch),
     locate: () => [],
     conditional: false,
-    sources: [],
+    isSource: () => false,
   }).controls;
 }
 
@@ -162,6 +168,8 @@ export function wire(options: WiringOptions): Wiring {
   const madeAt = new WeakMap<IncomingMessage, string>();
   const loops = countReloads();
   let closing: Promise<void> | undefined;
+  /** How the last run has failed. */
+  let broken: Failure | undefined;
   /** Pages were told that they have to wait for a build. */
   let stoodIn = false;
 
@@ -182,6 +190,7 @@ export function wire(options: WiringOptions): Wiring {
     const changes = batch.flatMap((change) => locateChange(change, locate(change.file)));
     const event = decide(changes);
     if (event) stream.publish(event);
+    if (broken) stream.fail(broken); // a change is no cure: only a good run is
     tell(changes, event, since);
     for (const path of event?.type === 'reload' ? loops(event.paths) : []) news.tell(loopWarning(path));
   };
@@ -196,12 +205,13 @@ export function wire(options: WiringOptions): Wiring {
   function toBuild(command: string): Build {
     return createBuild(command, {
       kill: options.runKill === true,
-      isSource: (file) => options.sources.some((source) => isWithin(source, file)),
+      isSource: (file) => options.isSource(file),
       quiet: () => watcher.quiet(),
       publish,
       onSources: (changes, since) => tell(changes, undefined, since),
       onOutput: (text) => news.emit('output', text),
       onEnd: (ms, failure) => {
+        broken = failure;
         stream.fail(failure);
         // They hold nothing that could change.
         if (!failure && stoodIn) stream.publish({ type: 'reload', paths: [] });
@@ -234,7 +244,7 @@ export function wire(options: WiringOptions): Wiring {
 
   const middleware: Handler = async (req, res, next) => {
     if (routes.handle(req, res)) return;
-    if (build && isDocumentRequest(req) !== false && !(await build.isDone(BUILD_PATIENCE))) {
+    if (build && isPage(req) && !(await build.isDone(BUILD_PATIENCE))) {
       stoodIn = true;
       injectResponse(req, res, () => stamp(req), { onNotice: news.tell, conditional });
       return sendPage(
@@ -274,10 +284,10 @@ export function wire(options: WiringOptions): Wiring {
 
   return {
     controls,
-    document: ({ req, res, body, type, path, status }) => {
-      const { nonce } = readPolicy(res.getHeader('content-security-policy'), req.headers.host);
-      // A page that stands in for what is missing is made of no file: what appears may have another name (/x, /x.html).
-      const made = status === 404 ? {} : { file: path, source: sources.remember(body) };
+    document: ({ req, res, body, type, path }) => {
+      const { nonce, missing } = readPolicy(res.getHeader('content-security-policy'), req.headers.host);
+      if (missing) news.tell(policyNotice(req.url, missing));
+      const made = path === undefined ? {} : { file: path, source: sources.remember(body) };
       return injectHtml(body, type, stamp(req, made), { document: isDocumentRequest(req), nonce });
     },
     settled: watcher.settled,
@@ -316,8 +326,9 @@ function createNews(): News {
   };
 }
 
-function isWithin(folder: string, file: string): boolean {
-  return file === folder || file.startsWith(folder.endsWith(sep) ? folder : folder + sep);
+/** A navigation, also of a browser that does not say so in as many words. */
+function isPage(req: IncomingMessage): boolean {
+  return isDocumentRequest(req) ?? /text\/html/.test(req.headers.accept ?? '');
 }
 
 function locateChange(change: Change, paths: readonly string[]): readonly Change[] {
@@ -376,5 +387,13 @@ function countReloads(limit = 3, ms = 2000): (paths: readonly string[]) => strin
 }
 
 function loopWarning(path: string): string {
-  return `${path} changed four times in two seconds, so pages stop reloading for it until it is quiet. If loading a page writes it, start with --ignore ${path.slice(1)}`;
+  return `${path} changed four times in two seconds, so pages stop reloading for it until it is quiet. If loading a page writes it, start with --ignore ${JSON.stringify(nameOf(path))}`;
+}
+
+function nameOf(path: string): string {
+  try {
+    return decodeURIComponent(path.slice(1));
+  } catch {
+    return path; // classify may give anything
+  }
 }

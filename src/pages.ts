@@ -3,7 +3,7 @@
 // They work without script. Every name is data: escaped for text and for attributes, and every link starts with `/` or `./`.
 
 import { createHash } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Entry } from './resolve.ts';
 
 const STYLE = `:root{color-scheme:light dark;--soft:light-dark(#667,#99a);--line:light-dark(#e4e4ea,#2c2c34);--link:light-dark(#1d4ed8,#8ab4ff)}
@@ -131,13 +131,30 @@ export function preset(res: ServerResponse, headers: Readonly<Record<string, str
   }
 }
 
+// A stylesheet or an image that is missing is no page: browsers would speak of its type instead of what is wrong.
+const PART = /^(?!(document|i?frame|embed|object|empty)$)/;
+
 /** Answers with a page of ours. Its policy is its own: a header of the user is for the site. */
 export function sendPage(req: IncomingMessage, res: ServerResponse, status: number, page: Buffer): void {
+  const { 'sec-fetch-dest': destination } = req.headers;
+  if (typeof destination === 'string' && PART.test(destination)) {
+    sendText(req, res, status);
+    return;
+  }
   for (const [name, value] of Object.entries(PAGE_HEADERS)) res.setHeader(name, value);
   preset(res, { 'Cache-Control': 'no-cache' });
   res.setHeader('Content-Length', page.length);
   res.statusCode = status;
   res.end(req.method === 'HEAD' ? undefined : page);
+}
+
+function sendText(req: IncomingMessage, res: ServerResponse, status: number): void {
+  const text = `${STATUS_CODES[status]}\n`;
+  preset(res, { 'Cache-Control': 'no-cache' });
+  res.setHeader('Content-Type', 'text/plain; charset=utf-8');
+  res.setHeader('Content-Length', text.length);
+  res.statusCode = status;
+  res.end(req.method === 'HEAD' ? undefined : text);
 }
 
 /** Answers with a redirect to this path. */

@@ -229,7 +229,8 @@ function isAnswer({ statusCode = 0 }: IncomingMessage): boolean {
 function answerWith(route: Route, req: IncomingMessage, res: ServerResponse, answer: IncomingMessage): void {
   res.statusCode = answer.statusCode ?? 0;
   const reason = answer.statusMessage ?? '';
-  if (/^[\t\x20-\x7e\x80-\xff]+$/.test(reason)) res.statusMessage = reason;
+  // HTTP/2 has none.
+  if (req.httpVersionMajor < 2 && /^[\t\x20-\x7e\x80-\xff]+$/.test(reason)) res.statusMessage = reason;
   const decoder = createDecoder(unwantedCoding(req, answer));
   const headers = responseHeaders(route, answer.headers, isEncrypted(req));
   for (const [name, value] of headers) {

@@ -1,17 +1,18 @@
 // start(): a folder and a port become a running server. What can fail comes first and leaves nothing behind.
 
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import {
   type IncomingMessage,
   type RequestListener,
-  type Server,
   validateHeaderName,
   validateHeaderValue,
 } from 'node:http';
 import { resolve, sep } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { type Credentials, type Identity, namesFor, readCredentials, selfSigned } from './certificate.ts';
 import { toPath } from './events.ts';
-import { type Listening, listen, refuse, shutDown } from './listen.ts';
+import { isWithin } from './links.ts';
+import { type Listening, type ListeningServer, listen, refuse } from './listen.ts';
 import { type Handler, type Live, type LiveOptions, type Wiring, watchedPaths, wire } from './live.ts';
 import { errorPage, sendPage } from './pages.ts';
 import { type Proxy as BackEnd, createProxy } from './proxy.ts';
@@ -24,6 +25,16 @@ export interface StartOptions extends LiveOptions {
   readonly port?: number;
   /** Address or name to listen on; `true` is every address of the machine. @default 127.0.0.1 and ::1: this machine alone */
   readonly host?: string | true;
+  /**
+   * HTTPS with HTTP/2: with this key and certificate, each as PEM or as the path of a file (which is never served then), or
+   * with a self-signed certificate that is made once and remembered in the user's cache folder. @default false: plain HTTP
+   */
+  readonly https?: boolean | Credentials;
+  /**
+   * Isolates the pages from those of other origins, as `SharedArrayBuffer` and exact timers need it: every response has
+   * `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`. @default false
+   */
+  readonly isolate?: boolean;
   /** Opens the browser once the server runs: at the start page, or at this URL path. @default false */
   readonly open?: boolean | string;
   /** Answers navigations to paths without a file with `index.html`, or with this file of the folder. @default false */
@@ -59,8 +70,8 @@ export interface LiveServer extends Live {
   /** The host in `url`. */
   readonly host: string;
   readonly port: number;
-  /** The server that listens; by default the one on 127.0.0.1. */
-  readonly server: Server;
+  /** The server that listens, of node:http or (with `https`) node:http2; by default the one on 127.0.0.1. */
+  readonly server: ListeningServer;
 }
 
 /** What is sent in place of an answer that failed. */
@@ -76,9 +87,10 @@ type Mounts = Readonly<Record<string, string>>;
  */
 export async function start(options: StartOptions = {}): Promise<LiveServer> {
   checkOptions(options);
-  if (options.run) await mkdir(resolve(options.root ?? '.'), { recursive: true }); // the first run fills it
-  const root = await toFolder(options.root ?? '.');
   const mounts = await toMounts(options.mounts ?? {});
+  const sources = options.run === undefined ? [] : watchedPaths(options.watch);
+  const made = options.run === undefined ? undefined : await makeFolder(options.root ?? '.');
+  const root = await toFolder(options.root ?? '.');
   // A back end for everything, and no folder that its URLs could be those of: any file may be in any page.
   const unmapped = typeof options.proxy === 'string' && options.root === undefined;
   const proxy = options.proxy === undefined ? undefined : toProxy(options.proxy, () => wiring);
@@ -86,16 +98,21 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
     ...options,
     watched: toWatch(options.watch, unmapped && options.watch ? [] : [root, ...Object.values(mounts)]),
     conditional: (options.middleware ?? []).length === 0 && proxy === undefined,
-    sources: watchedPaths(options.watch),
+    // A folder of sources may hold the folder of outputs, which are none.
+    isSource: (file) =>
+      sources.some((source) => isWithin(source, file) && !(isWithin(source, root) && isWithin(root, file))),
     locate: (file) => (unmapped ? [] : locate(file, root, mounts)),
   });
   try {
-    const handle = handler(root, mounts, { options, wiring, proxy });
-    const listening = await listen(handle, options.host ?? 'localhost', options.port);
-    return await run(root, listening, { options, wiring, proxy });
+    const identity = await identify(options, wiring);
+    const handle = handler(root, mounts, { options, wiring, proxy, secret: identity?.files ?? [] });
+    const { host = 'localhost', port } = options;
+    const listening = await listen(handle, { host, port, tls: identity });
+    return await attach(root, listening, { options, wiring, proxy });
   } catch (error) {
     proxy?.close();
     await wiring.controls.close();
+    if (made !== undefined) await rm(made, { recursive: true });
     throw error;
   }
 }
@@ -105,6 +122,13 @@ interface Made {
   readonly options: StartOptions;
   readonly wiring: Wiring;
   readonly proxy: BackEnd | undefined;
+}
+
+async function identify(options: StartOptions, wiring: Wiring): Promise<Identity | undefined> {
+  const { https = false, host = 'localhost', allowedHosts } = options;
+  if (https === false) return undefined;
+  if (https !== true) return readCredentials(https);
+  return selfSigned(namesFor(host, allowedHosts), { onNotice: wiring.tell });
 }
 
 function toWatch(asked: LiveOptions['watch'], own: readonly string[]): readonly string[] {
@@ -129,18 +153,30 @@ function checkOptions(options: StartOptions): void {
     host = 'localhost',
     open = false,
     headers = {},
+    https = false,
     run,
     watch: watched,
   } = options;
   if (typeof root !== 'string') throw new TypeError('The option root takes the path of a folder');
   if (host !== true && typeof host !== 'string')
     throw new TypeError('The option host takes an address, a name, or true');
+  const isPem = (value: unknown) => (typeof value === 'string' && value !== '') || Buffer.isBuffer(value);
+  if (typeof https !== 'boolean' && !(isPem(https.key) && isPem(https.cert))) {
+    throw new TypeError(
+      'The option https takes { key, cert }, each as PEM or as the path of a file, or true',
+    );
+  }
   if (typeof port !== 'number') throw new TypeError('The option port takes a number');
   if (!Number.isInteger(port) || port < 0 || port > 65535) {
     throw new RangeError(`Cannot listen on port ${port}: give a whole number from 0 to 65535`);
   }
   if (run !== undefined && watchedPaths(watched).length === 0) {
-    throw new RangeError(`Cannot tell when to run "${run}": name what it builds from, with watch`);
+    throw new RangeError(`Cannot tell when to run "${run}": name what it builds from with --watch`);
+  }
+  if (run !== undefined && watchedPaths(watched).includes(resolve(root))) {
+    throw new RangeError(
+      `Cannot build "${root}" from itself, which would never end: watch another folder than it serves`,
+    );
   }
   if (typeof open === 'string' && !open.startsWith('/')) {
     throw new RangeError(`Cannot open "${open}": give a URL path, like /${open}`);
@@ -156,6 +192,12 @@ function checkOptions(options: StartOptions): void {
       );
     }
   }
+}
+
+/** Makes a folder that the first run will fill; gives the topmost folder it had to make. */
+async function makeFolder(path: string): Promise<string | undefined> {
+  const there = await stat(path).catch(() => undefined);
+  return there ? undefined : mkdir(resolve(path), { recursive: true });
 }
 
 /** The absolute path of a folder that exists. Links in it stay, so that a link that is swapped leads to the new folder. */
@@ -192,12 +234,23 @@ function locate(file: string, root: string, mounts: Mounts): readonly string[] {
   return [toPath(root, file, sep), ...mounted].filter((path) => path !== undefined);
 }
 
-function handler(root: string, mounts: Mounts, { options, wiring, proxy }: Made): RequestListener {
-  const { single = false, followSymlinks = false, headers = {}, middleware = [] } = options;
+/** https://developer.mozilla.org/docs/Web/API/Window/crossOriginIsolated */
+const ISOLATION = {
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Embedder-Policy': 'require-corp',
+};
+
+function handler(
+  root: string,
+  mounts: Mounts,
+  { options, wiring, proxy, secret }: Made & { readonly secret: readonly string[] },
+): RequestListener {
+  const { single = false, followSymlinks = false, isolate = false, headers = {}, middleware = [] } = options;
   const files = serveFiles(root, {
     mounts,
     single,
     followSymlinks,
+    secret,
     settled: wiring.settled,
     onServe: wiring.prefer,
     onNotice: wiring.tell,
@@ -215,6 +268,7 @@ function handler(root: string, mounts: Mounts, { options, wiring, proxy }: Made)
 
   return (req, res) => {
     res.on('error', () => {}); // the client went away in the middle of the answer
+    for (const [name, value] of Object.entries(isolate ? ISOLATION : {})) res.setHeader(name, value);
     const fail = (error: unknown) => {
       wiring.tell(new Error(`Could not answer ${req.method} ${req.url}`, { cause: error }));
       if (res.headersSent) res.destroy();
@@ -236,15 +290,15 @@ function handler(root: string, mounts: Mounts, { options, wiring, proxy }: Made)
   };
 }
 
-async function run(
+async function attach(
   root: string,
-  { servers, host, port }: Listening,
+  { servers, host, port, close }: Listening,
   { options, wiring, proxy }: Made,
 ): Promise<LiveServer> {
   const { controls } = wiring;
   let closing: Promise<void> | undefined;
   const server: LiveServer = {
-    url: `http://${host}:${port}/`,
+    url: `${options.https ? 'https' : 'http'}://${host}:${port}/`,
     root,
     host,
     port,
@@ -260,7 +314,7 @@ async function run(
     send: controls.send,
     on: controls.on,
     close: () => {
-      closing ??= shutDown(servers, () => {
+      closing ??= close(() => {
         proxy?.close();
         return controls.close();
       });
@@ -276,7 +330,7 @@ async function run(
     throw error;
   }
   if (options.open)
-    await openBrowser(new URL(options.open === true ? '' : options.open, server.url).href, wiring);
+    void openBrowser(new URL(options.open === true ? '' : options.open, server.url).href, wiring);
   return server;
 }
 

@@ -28,7 +28,6 @@ import {
   isHidden,
   nameOf,
   parseTarget,
-  pathOf,
   type Target,
   targetOf,
 } from './resolve.ts';
@@ -72,10 +71,8 @@ export interface ServedDocument {
   readonly body: Buffer;
   /** Content-Type. */
   readonly type: string;
-  /** URL path of the file; of a page of ours the path that was asked for. */
-  readonly path: string;
-  /** 200, or 404 for the site's 404 page and for ours. */
-  readonly status: 200 | 404;
+  /** URL path of the file; `undefined` for a page of ours, which is made of none. */
+  readonly path: string | undefined;
 }
 
 /** Bytes up to which a file is read whole before any of it is sent. */
@@ -175,12 +172,10 @@ export function serveFiles(
     return true;
   }
 
-  function sendOwnDocument({ req, res, target }: Exchange, status: 200 | 404, page: Buffer): void {
+  function sendOwnDocument({ req, res }: Exchange, status: 200 | 404, page: Buffer): void {
     // Set before `document` looks at the response: it has to obey the policy.
     for (const [name, value] of Object.entries(PAGE_HEADERS)) res.setHeader(name, value);
-    const { segments, slash } = target;
-    const path = segments.length === 0 ? '/' : pathOf(segments) + (slash ? '/' : '');
-    const doc = { req, res, body: page, type: PAGE_TYPE, path, status };
+    const doc = { req, res, body: page, type: PAGE_TYPE, path: undefined };
     sendPage(req, res, status, document ? document(doc) : page);
   }
 
@@ -191,7 +186,7 @@ export function serveFiles(
     if (!version) return false;
     const { res } = exchange;
     preset(res, { 'Content-Type': version.type });
-    const body = represent(exchange, found, version, status);
+    const body = represent(exchange, found, version);
     const isRaw = body === version.body;
     const etag = isRaw ? version.etag : etagOf(body);
     const { modified, supersedes } = version;
@@ -206,10 +201,10 @@ export function serveFiles(
   }
 
   /** The bytes of a file as they are sent. */
-  function represent({ req, res, target }: Exchange, found: FoundFile, version: Version, status: 200 | 404) {
+  function represent({ req, res, target }: Exchange, found: FoundFile, version: Version) {
     const { body, type } = version;
     if (document && DOCUMENT.test(found.file)) {
-      return document({ req, res, body, type, path: found.path, status });
+      return document({ req, res, body, type, path: found.path });
     }
     const asked = stylesheetVersion(found, target);
     if (asked === undefined || !body.includes('@import')) return body;
@@ -245,6 +240,8 @@ export function serveFiles(
   function begin({ req, res }: Exchange, found: FoundFile, { status, headers }: Answer): void {
     preset(res, headers);
     res.statusCode = status;
+    // The stored answer has its own: https://www.rfc-editor.org/rfc/rfc9110#section-15.4.5
+    if (status === 304) res.removeHeader('Content-Type');
     if (status < 400) onServe?.(found.file, req);
   }
 

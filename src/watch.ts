@@ -3,22 +3,22 @@
 //
 // Its parts: tree.ts (which folders), settle.ts (when to look, what is told together), look.ts (what an entry has become),
 // bytes.ts (did any change?), links.ts (other names), survey.ts (what nobody was watching), ignore.ts (what never counts),
-// mounts.ts (where the system is silent), git.ts (is a checkout under way?). chokidar is imported here only.
+// mounts.ts (where the system is silent), git.ts (is a checkout under way?), hold.ts (how a folder is watched).
 
-import { readFileSync, type Stats, watch as watchFolder } from 'node:fs';
-import { readdir, realpath, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve, sep } from 'node:path';
-import chokidar, { type ChokidarOptions } from 'chokidar';
+import { readFileSync, type Stats } from 'node:fs';
+import { realpath, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { createBytes, drained } from './bytes.ts';
 import type { Change } from './events.ts';
 import { findLock, isLocked } from './git.ts';
+import { codeOf, createHolder } from './hold.ts';
 import { createIgnore, type Matcher } from './ignore.ts';
 import { createLinks, isWithin } from './links.ts';
 import { createLook } from './look.ts';
 import { silentMount } from './mounts.ts';
 import { createSettle } from './settle.ts';
 import { fileClock, isSince, statOf, survey } from './survey.ts';
-import { createTree, type Hold, idOf } from './tree.ts';
+import { createTree, idOf } from './tree.ts';
 
 export type { Matcher } from './ignore.ts';
 
@@ -46,12 +46,8 @@ export interface Watcher {
 
 /** How often the watched folders themselves are looked for: nothing tells of a parent that moved. */
 const PATROL = 250;
-/** What is polled because it cannot be watched is looked at this often. */
-const FALLBACK_POLL = 500;
 /** All bytes of a tree up to this size are read at start; of a larger one those of pages only. */
 const SMALL = { files: 2000, bytes: 32 * 1024 * 1024 };
-/** A folder with more entries, and all folders after so many, are held without chokidar: see `hold`. */
-const CHOKIDAR = { entries: 200, folders: 50 };
 /** Of the events that the kernel keeps for us (16,384 by default), so many in one batch make it likely that some were lost. */
 const MANY_EVENTS = 8000;
 
@@ -282,6 +278,7 @@ export function watch(
     },
     async quiet() {
       await drained();
+      await patrol();
       await settle.idle();
     },
     prefer(file) {
@@ -294,10 +291,6 @@ export function watch(
       return ended;
     },
   };
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
 }
 
 function warnOfSilence(roots: readonly Root[], onWarning: (line: string) => void): void {
@@ -315,116 +308,4 @@ function warnOfSilence(roots: readonly Root[], onWarning: (line: string) => void
     );
     return;
   }
-}
-
-// --- How a folder is held ---
-
-interface Holder {
-  hold(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold>;
-  /** The first walk is over. */
-  started(): void;
-  /** Is anything polled? */
-  readonly polls: boolean;
-}
-
-interface HolderOptions {
-  readonly poll: number | false;
-  accepts(file: string): boolean;
-  onWarning(line: string): void;
-}
-
-// chokidar holds folders and does all polling. It lists a folder and stats each entry in it at every event, and it keeps
-// one watcher a path for the whole process, dead or alive, so crowded folders, the many of a big tree and those that come
-// back are held by node:fs directly: 15 µs instead of 2 ms each, with the same events.
-function createHolder({ poll, accepts, onWarning }: HolderOptions): Holder {
-  // CHOKIDAR_USEPOLLING and CHOKIDAR_INTERVAL have the last word, as in every tool with chokidar in it.
-  const { usePolling, interval } = chokidar.watch([], {
-    usePolling: poll !== false,
-    interval: poll || 100,
-  }).options;
-  let polls = usePolling;
-  let first = true;
-  const chokidars = new Set<string>();
-
-  async function hold(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold> {
-    if (polls) return pollFolder(dir, onEvent);
-    try {
-      return (await suitsChokidar(dir)) ? await chokidarFolder(dir, onEvent) : nodeFolder(dir, onEvent);
-    } catch (error) {
-      const code = codeOf(error);
-      if (code !== 'ENOSPC' && code !== 'EMFILE') throw error;
-      if (!polls) onWarning(limitReached(code));
-      polls = true;
-      return pollFolder(dir, onEvent);
-    }
-  }
-
-  async function suitsChokidar(dir: string): Promise<boolean> {
-    if (!first || chokidars.size >= CHOKIDAR.folders || chokidars.has(dir)) return false;
-    // chokidar takes a backslash for a slash.
-    if (sep === '/' && dir.includes('\\')) return false;
-    chokidars.add(dir);
-    return (await readdir(dir)).length <= CHOKIDAR.entries;
-  }
-
-  function chokidarFolder(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold> {
-    const self = dir.replaceAll('\\', '/');
-    return viaChokidar(dir, (name) => onEvent(name ?? undefined), { ignored: (file) => file !== self });
-  }
-
-  async function pollFolder(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold> {
-    const real = await realpath(dir);
-    const self = real.replaceAll('\\', '/');
-    const onRaw = (file: string) => onEvent(file === real ? undefined : basename(file));
-    return viaChokidar(real, onRaw, {
-      usePolling: true,
-      interval: usePolling ? interval : FALLBACK_POLL,
-      binaryInterval: usePolling ? interval : FALLBACK_POLL,
-      followSymlinks: false,
-      ignored: (file) => file !== self && !accepts(join(dir, basename(file))),
-    });
-  }
-
-  return {
-    hold,
-    started: () => {
-      first = false;
-    },
-    get polls() {
-      return polls;
-    },
-  };
-}
-
-function nodeFolder(dir: string, onEvent: (name: string | undefined) => void): Hold {
-  const watcher = watchFolder(dir, (_, name) => onEvent(name ?? undefined));
-  watcher.on('error', () => onEvent(undefined)); // on Windows: the folder was deleted
-  return watcher;
-}
-
-function viaChokidar(dir: string, onRaw: (name: string) => void, options: ChokidarOptions): Promise<Hold> {
-  const watcher = chokidar.watch(dir, { ...options, depth: 0, ignoreInitial: true, atomic: false });
-  let lastEvent = -Infinity;
-  watcher.on('raw', (_, name) => {
-    lastEvent = performance.now();
-    onRaw(name);
-  });
-  // Closed while it lists a folder, chokidar leaves a timer of a second behind.
-  const close = async () => {
-    const ms = 50 - (performance.now() - lastEvent);
-    if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
-    await watcher.close();
-  };
-  return new Promise((resolve, reject) => {
-    watcher.once('ready', () => resolve({ close }));
-    watcher.on('error', reject); // after that it means a folder that went away, which its parent tells too
-  });
-}
-
-function limitReached(code: string): string {
-  if (process.platform !== 'linux')
-    return `Too many files are open (${code}); the rest is polled. Raise the limit: ulimit -n 65536`;
-  const [name, value] =
-    code === 'ENOSPC' ? ['fs.inotify.max_user_watches', 524288] : ['fs.inotify.max_user_instances', 1024];
-  return `The system's limit of watches is reached (${code}); the rest is polled. Raise it: sudo sysctl ${name}=${value}`;
 }

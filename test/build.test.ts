@@ -111,7 +111,7 @@ test('a page waits for the build, and hears of it if that takes long', async () 
 
 test('run without watch is refused: nobody could tell when to run it', async () => {
   const error = await start({ run: 'true', port: 0 }).catch((reason: Error) => reason);
-  assert.match(String(error), /Cannot tell when to run "true": name what it builds from, with watch/);
+  assert.match(String(error), /Cannot tell when to run "true": name what it builds from with --watch/);
 });
 
 test.run();

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chmodSync, existsSync, readFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { request } from 'node:https';
 import { createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -40,7 +41,7 @@ function run(args: readonly string[], options: { cwd?: string; env?: NodeJS.Proc
     out: () => out,
     err: () => err,
     ended: within('the command to end', ended, 30_000),
-    url: () => until('the address', () => /http:\/\/\S+/.exec(out)?.[0], 20_000),
+    url: () => until('the address', () => /https?:\/\/\S+/.exec(out)?.[0], 20_000),
     [Symbol.dispose]: () => child.kill('SIGKILL'),
   };
 }
@@ -105,10 +106,7 @@ test('live-sse --quiet prints the address alone', async () => {
 
 test('live-sse serves the working folder if none is given', async () => {
   using site = folder({ 'index.html': 'the working folder' });
-  using running = run(
-    ['-p0', '-q'].flatMap((word) => (word === '-p0' ? ['-p', '0'] : [word])),
-    { cwd: site.path },
-  );
+  using running = run(['-p0', '-q'], { cwd: site.path });
   assert.match((await get(await running.url(), '/', { headers: navigation })).text, /the working folder/);
 });
 
@@ -281,5 +279,60 @@ test('live-sse shows control characters of a file name instead of sending them t
   assert.ok(out.includes('a\\u001b]0;owned\\u0007.txt'), out);
   assert.not.ok(out.includes('\u001b]0;'));
 });
+
+test('live-sse --https makes a certificate once; --cert and --key take one', async () => {
+  using site = folder({ 'index.html': 'x', 'tls.txt': '' });
+  using cache = folder();
+  const env = { XDG_CACHE_HOME: cache.path };
+  const remembered = () => readdirSync(cache.file('live-sse'));
+  const answerOf = (url: string, path: string, ca: string) =>
+    within(
+      `the answer to ${path}`,
+      new Promise<number | undefined>((resolve, reject) => {
+        request(new URL(path, url), { ca, agent: false }, (res) => resolve(res.resume().statusCode))
+          .on('error', reject)
+          .end();
+      }),
+    );
+  {
+    using running = run([site.path, '--https', '-p', '0'], { env });
+    const url = await running.url();
+    assert.match(url, /^https:\/\/localhost:\d+\/$/);
+    const [name = ''] = remembered();
+    site.write('tls.txt', readFileSync(cache.file(`live-sse/${name}`), 'utf8'));
+    assert.is(await answerOf(url, '/', readFileSync(site.file('tls.txt'), 'utf8')), 200);
+    running.child.kill('SIGINT');
+    assert.is(await running.ended, 0);
+    assert.is(running.err(), '');
+  }
+  using running = run(['.', '-q', '-p', '0', '--cert', 'tls.txt', '--key', 'tls.txt'], {
+    env,
+    cwd: site.path,
+  });
+  const url = await running.url();
+  const pem = readFileSync(site.file('tls.txt'), 'utf8');
+  assert.is(await answerOf(url, '/', pem), 200);
+  assert.is(await answerOf(url, '/tls.txt', pem), 404);
+  assert.is(remembered().length, 1);
+});
+
+const wrongTls: [args: string[], code: number, message: RegExp][] = [
+  [['--cert', 'a.txt'], 2, /^--cert needs the key of the certificate: --key <file>\n$/],
+  [['--key', 'a.txt'], 2, /^--key needs the certificate it is for: --cert <file>\n$/],
+  [
+    ['--cert', 'a.txt', '--key', 'no.txt'],
+    1,
+    /^Cannot read the key "no\.txt": there is no such file\. .+\n$/,
+  ],
+  [['--cert', 'a.txt', '--key', 'a.txt'], 1, /^Cannot use the key "a\.txt": it is none in PEM form, .+\n$/],
+];
+for (const [args, code, message] of wrongTls) {
+  test(`live-sse ${args.join(' ')} is refused in one line`, async () => {
+    using site = folder({ 'a.txt': 'no PEM' });
+    const result = await outcome(['-p', '0', ...args], site.path);
+    assert.is(result.code, code);
+    assert.match(result.err, message);
+  });
+}
 
 test.run();

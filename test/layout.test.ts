@@ -19,13 +19,14 @@ const graph = new Map(files.map((file) => [file, imports(file)]));
 const importers = (name: string) => files.filter((file) => graph.get(file)?.includes(name)).sort();
 
 for (const [name, file] of [
-  ['chokidar', 'watch.ts'],
+  ['chokidar', 'hold.ts'],
   ['sirv', 'static.ts'],
   ['httpxy', 'proxy.ts'],
   ['mri', 'cli.ts'],
   ['open', 'server.ts'],
-  ['uqr', 'cli.ts'],
   ['picomatch', 'ignore.ts'],
+  ['uqr', 'cli.ts'],
+  ['node-forge', 'certificate.ts'],
 ]) {
   test(`${name} is imported by ${file} alone`, () => assert.equal(importers(name ?? ''), [file]));
 }

@@ -32,7 +32,7 @@ const snippets: [starts: string, check: (program: Program) => Promise<void>][] =
     },
   ],
   [
-    'import { copyFile, mkdir }',
+    "import { watch } from 'node:fs'",
     async (program) => {
       const url = await program.url();
       using stream = await openStream(`${url}__events`);

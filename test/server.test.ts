@@ -241,7 +241,7 @@ test('a file that changes four times in two seconds is named as the cause of a r
     await until('the change', () => seen === i);
   }
   assert.equal(lines.length, 1);
-  assert.match(lines[0] ?? '', /^\/log\.json changed four times in two seconds.*--ignore log\.json$/);
+  assert.match(lines[0] ?? '', /^\/log\.json changed four times in two seconds.*--ignore "log\.json"$/);
 });
 
 test('middleware comes before the files, and what it sends as HTML is alive too', async () => {
@@ -531,6 +531,77 @@ test('a file that changes after it was served while the server starts is not mis
     const id = madeAt((await get(server.url, '/', { headers: navigation })).text);
     using stream = await openStream(`${at(server.url)}?lastEventId=${id.replace(/\d+$/, '0')}`);
     await until('the event', () => stream.events.some(({ data }) => data.includes(`/deep/${i}/a.txt`)));
+  }
+});
+
+test('single never answers for a missing asset, nor for anything of the event stream', async () => {
+  using site = folder({ 'index.html': page, 'app.html': '<!doctype html><title>App</title>' });
+  await using server = await start({ root: site.path, port: 0, single: 'app.html' });
+  const asDest = (dest: string) => ({ accept: '*/*', 'sec-fetch-dest': dest });
+  const rows: [path: string, headers: Record<string, string>, status: number][] = [
+    ['/users/7', navigation, 200],
+    ['/users/j.doe', navigation, 200],
+    ['/frame', asDest('iframe'), 200],
+    ['/users/7', {}, 200], // no browser
+    ['/', navigation, 200],
+    ['/app.js', asDest('script'), 404],
+    ['/style', asDest('style'), 404],
+    ['/pic.png', navigation, 404],
+    ['/pic.png', {}, 404],
+    ['/data.json', asDest('empty'), 404],
+    ['/api/users', asDest('empty'), 404],
+    ['/font.woff2', asDest('font'), 404],
+    ['/.env', navigation, 404],
+    ['/__events/', navigation, 404],
+    ['/__events/nothing', navigation, 404],
+    ['/__events/nothing.js', asDest('script'), 404],
+    ['/__eventsource', navigation, 404],
+    ['/%5F_events/x', navigation, 404],
+  ];
+  for (const [path, headers, status] of rows) {
+    const answer = await get(server.url, path, { headers });
+    assert.is(answer.status, status, `${path} ${JSON.stringify(headers)}`);
+    const isApp = status === 200 && path !== '/';
+    assert.is(/<title>App/.test(answer.text), isApp, path);
+    if (isApp && headers === navigation) assert.match(answer.text, /__events\/client\.js/, path);
+  }
+  assert.is((await get(server.url, '/users/7', { method: 'POST', headers: navigation })).status, 405);
+  using stream = await openStream(at(server.url), navigation);
+  await stream.next('hello');
+});
+
+test('single leaves the stream alone under a path of one’s own', async () => {
+  using site = folder({ 'index.html': page });
+  await using server = await start({ root: site.path, port: 0, single: true, path: '/live' });
+  assert.is((await get(server.url, '/live/nothing', { headers: navigation })).status, 404);
+  assert.is((await get(server.url, '/__events', { headers: navigation })).status, 200);
+});
+
+test('a policy given as a header: its nonce is copied, and one that blocks the client says what to allow', async () => {
+  using site = folder({ 'index.html': page });
+  const rows: [policy: string, nonce: string | undefined, missing: string | undefined][] = [
+    ["default-src 'self'", undefined, undefined],
+    ["script-src 'nonce-abc123' 'strict-dynamic'", 'abc123', undefined],
+    ["script-src 'nonce-abc123'; connect-src 'self'", 'abc123', undefined],
+    ["default-src 'none'", undefined, "'self'"],
+    ["script-src 'sha256-AAAA' 'strict-dynamic'", undefined, "a nonce ('nonce-…')"],
+  ];
+  for (const [policy, nonce, missing] of rows) {
+    await using server = await start({
+      root: site.path,
+      port: 0,
+      headers: { 'Content-Security-Policy': policy },
+    });
+    const lines: string[] = [];
+    server.on('notice', (line) => lines.push(line));
+    const { text, headers } = await get(server.url, '/', { headers: navigation });
+    assert.is(headers['content-security-policy'], policy);
+    assert.is(/ nonce="([^"]*)"><\/script>/.exec(text)?.[1], nonce, policy);
+    const line = `The Content-Security-Policy of "/" blocks the client: allow ${missing} in its script-src`;
+    assert.equal(lines, missing === undefined ? [] : [line]);
+    // Pages of ours have a policy of their own.
+    const { headers: own } = await get(server.url, '/nothing', { headers: navigation });
+    assert.match(String(own['content-security-policy']), /^default-src 'none'; script-src 'self'/);
   }
 });
 

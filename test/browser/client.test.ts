@@ -498,6 +498,28 @@ test('a page comes back by itself when the server has started again, once', asyn
   assert.is(again.clients, 1);
 });
 
+test('a page that has to be reloaded waits for a server that is away', async () => {
+  await using site = await serve({ 'index.html': html('<script src=a.js></script>', 'old'), 'a.js': '' });
+  const page = await site.open();
+  const { port } = site.server;
+  // Told, but gone before the page can leave: it asks for the server first.
+  await page.setRequestInterception(true);
+  let asked = 0;
+  page.on('request', (request) => {
+    if (/client\.js$/.test(request.url())) asked++;
+    void (asked > 0 && asked < 4 ? request.abort() : request.continue());
+  });
+  site.server.reload('/a.js');
+  await until('the page to ask for the server', () => asked > 0);
+  await stays(page);
+  await site.server.close();
+  asked = 4;
+  site.folder.write('index.html', html('<script src=a.js></script>', 'new'));
+  await using again = await start({ root: site.folder.path, port });
+  await see(page, 'document.body.textContent', 'new');
+  await heard(page, again);
+});
+
 test('a page with a stale stamp is reloaded once', async () => {
   await using site = await serve({ 'index.html': html('') });
   site.server.reload('/index.html');
