@@ -137,7 +137,7 @@ const commands: Record<string, () => Promise<void>> = {
       home.path,
     );
     const url = await program.url();
-    await until('the first build', async () => (await get(url, '/built.css')).status === 200);
+    await until('the first build', async () => (await get(url, '/built.css')).status === 200, 60_000);
     using stream = await openStream(`${url}__events`);
     await stream.next('hello');
     home.write('src/built.css', 'a{color:red}');
