@@ -6,7 +6,7 @@ import type { Failure } from '../src/events.ts';
 import { toFailure, withoutFolders } from '../src/failure.ts';
 import { folder } from './harness.ts';
 
-const cwd = '/work/site';
+const cwd = '/srv/site';
 
 /** An error with the properties that a tool gives it. */
 const error = (message: string, properties: object) =>
@@ -45,8 +45,8 @@ const shapes: [string, unknown, Failure][] = [
     'Rollup',
     error('src/main.js (2:8): Expression expected (Note that you need plugins)', {
       code: 'PARSE_ERROR',
-      id: '/work/site/src/main.js',
-      loc: { file: '/work/site/src/main.js', line: 2, column: 8 },
+      id: '/srv/site/src/main.js',
+      loc: { file: '/srv/site/src/main.js', line: 2, column: 8 },
       frame: '1: let a = 1;\n2: let b = ;\n           ^',
     }),
     {
@@ -60,7 +60,7 @@ const shapes: [string, unknown, Failure][] = [
   [
     'a Vite plugin',
     error('[postcss] Unclosed block', {
-      id: '/work/site/src/a.vue?vue&type=style&index=0',
+      id: '/srv/site/src/a.vue?vue&type=style&index=0',
       loc: { line: 4, column: 0 },
       frame: '\x1b[33m4 | a {\x1b[39m',
     }),
@@ -70,8 +70,8 @@ const shapes: [string, unknown, Failure][] = [
     'Rolldown',
     error('Build failed with 2 errors', {
       errors: [
-        { message: 'Unexpected token', id: '/work/site/a.js', loc: { line: 1, column: 4 } },
-        { message: 'Unresolved import', id: '\0/work/site/b.js', loc: { line: 9, column: 0 } },
+        { message: 'Unexpected token', id: '/srv/site/a.js', loc: { line: 1, column: 4 } },
+        { message: 'Unresolved import', id: '\0/srv/site/b.js', loc: { line: 9, column: 0 } },
       ],
     }),
     {
@@ -84,10 +84,10 @@ const shapes: [string, unknown, Failure][] = [
   ],
   [
     'PostCSS',
-    error('/work/site/css/a.css:3:5: Unknown word', {
+    error('/srv/site/css/a.css:3:5: Unknown word', {
       name: 'CssSyntaxError',
       reason: 'Unknown word',
-      file: '/work/site/css/a.css',
+      file: '/srv/site/css/a.css',
       line: 3,
       column: 5,
       showSourceCode: (colours: boolean) => (colours ? 'no' : '> 3 |     nonsense\n    |     ^'),
@@ -107,7 +107,7 @@ const shapes: [string, unknown, Failure][] = [
       span: {
         start: { line: 2, column: 4, offset: 30 },
         context: '\ta {\n',
-        url: new URL('file:///work/site/css/a%20b.scss'),
+        url: new URL('file:///srv/site/css/a%20b.scss'),
       },
     }),
     {
@@ -120,12 +120,12 @@ const shapes: [string, unknown, Failure][] = [
   ],
   [
     'Svelte',
-    error('Unexpected token', { filename: '/work/site/App.svelte', start: { line: 5, column: 2 } }),
+    error('Unexpected token', { filename: '/srv/site/App.svelte', start: { line: 5, column: 2 } }),
     { message: 'Unexpected token', file: 'App.svelte', line: 5, column: 3 },
   ],
   [
     'Babel',
-    error('/work/site/a.js: Unexpected token (2:8)\n\n  1 | let a;\n> 2 | let b = ;\n    |         ^\n', {
+    error('/srv/site/a.js: Unexpected token (2:8)\n\n  1 | let a;\n> 2 | let b = ;\n    |         ^\n', {
       code: 'BABEL_PARSE_ERROR',
       loc: { line: 2, column: 8, index: 15 },
     }),
@@ -148,7 +148,7 @@ const shapes: [string, unknown, Failure][] = [
   ],
   [
     'a message with a path',
-    error("ENOENT: no such file or directory, open '/work/site/a.md'", { code: 'ENOENT' }),
+    error("ENOENT: no such file or directory, open '/srv/site/a.md'", { code: 'ENOENT' }),
     { message: `ENOENT: no such file or directory, open 'a.md'` },
   ],
 ];
@@ -161,10 +161,10 @@ test('toFailure() of a thrown error: the place is the first one of the own code'
   const thrown = new TypeError('a is not a function');
   thrown.stack = [
     'TypeError: a is not a function',
-    '    at Object.parse (/work/site/node_modules/marked/index.js:1:2)',
+    '    at Object.parse (/srv/site/node_modules/marked/index.js:1:2)',
     '    at JSON.parse (<anonymous>)',
-    '    at render (file:///work/site/build/page%20s.mjs:12:5)',
-    '    at async /work/site/build.mjs:40:3',
+    '    at render (file:///srv/site/build/page%20s.mjs:12:5)',
+    '    at async /srv/site/build.mjs:40:3',
     '    at node:internal/main:1:1',
   ].join('\n');
   assert.equal(toFailure(thrown, cwd), {
@@ -204,13 +204,13 @@ test('toFailure() of what esbuild throws', async () => {
 });
 
 const texts: [string, string, string][] = [
-  ['a path', 'in /work/site/src/a.ts:3', 'in src/a.ts:3'],
-  ['the folder itself', 'cd /work/site', 'cd .'],
-  ['a URL', 'at file:///work/site/a.mjs:1:2', 'at a.mjs:1:2'],
-  ['a colour before', '\x1b[31m/work/site/a.ts\x1b[0m', '\x1b[31ma.ts\x1b[0m'],
-  ['quotes and lines', '"/work/site/a"\n/work/site/b', '"a"\nb'],
-  ['a longer name', '/work/site-2/a /work/site.old', '/work/site-2/a /work/site.old'],
-  ['a path that ends alike', '/srv/work/site/a ../work/site/a', '/srv/work/site/a ../work/site/a'],
+  ['a path', 'in /srv/site/src/a.ts:3', 'in src/a.ts:3'],
+  ['the folder itself', 'cd /srv/site', 'cd .'],
+  ['a URL', 'at file:///srv/site/a.mjs:1:2', 'at a.mjs:1:2'],
+  ['a colour before', '\x1b[31m/srv/site/a.ts\x1b[0m', '\x1b[31ma.ts\x1b[0m'],
+  ['quotes and lines', '"/srv/site/a"\n/srv/site/b', '"a"\nb'],
+  ['a longer name', '/srv/site-2/a /srv/site.old', '/srv/site-2/a /srv/site.old'],
+  ['a path that ends alike', '/srv/srv/site/a ../srv/site/a', '/srv/srv/site/a ../srv/site/a'],
   ['home', `${homedir()}/lib/a.js and ${homedir()}`, '~/lib/a.js and ~'],
 ];
 
