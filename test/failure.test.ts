@@ -143,7 +143,7 @@ const shapes: [string, unknown, Failure][] = [
   ],
   [
     'a file outside the working folder',
-    error('Bad', { file: '/work/shared/a.css', line: 1 }),
+    error('Bad', { file: '/srv/shared/a.css', line: 1 }),
     { message: 'Bad', file: '../shared/a.css', line: 1 },
   ],
   [

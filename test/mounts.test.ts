@@ -9,7 +9,7 @@ C: /mnt/d drvfs rw 0 0
 //nas/share /mnt/my\\040share cifs rw 0 0
 //nas/share /mnt/smb3 smb3 rw 0 0
 nas:/home /home/me/nas nfs4 rw 0 0
-grpcfuse /work fuse.grpcfuse rw 0 0
+grpcfuse /srv fuse.grpcfuse rw 0 0
 sshfs#host: /mnt/ssh fuse.sshfs rw 0 0
 /dev/sdb /mnt/windows fuseblk rw 0 0
 share /mnt/vm virtiofs rw 0 0
@@ -30,7 +30,7 @@ const cases: [string, string | undefined][] = [
   ['/mnt/d/Users', 'drvfs'],
   ['/mnt/my share/site', 'cifs'],
   ['/mnt/smb3', 'smb3'],
-  ['/work/site', 'fuse.grpcfuse'],
+  ['/srv/site', 'fuse.grpcfuse'],
   ['/mnt/ssh', 'fuse.sshfs'],
   ['/mnt/windows/site', undefined],
   ['/mnt/vm/site', 'virtiofs'],
