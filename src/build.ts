@@ -14,6 +14,8 @@ export interface BuildOptions {
   readonly publish: (changes: readonly Change[], since: number) => void;
   /** Sources have changed: a run follows. */
   readonly onSources: (changes: readonly Change[], since: number) => void;
+  /** Run after run has changed its own sources, this file last. */
+  readonly onLoop: (file: string) => void;
   readonly onOutput: (text: string | Buffer) => void;
   /** A run has ended; without a failure it was good, and what it changed is published. */
   readonly onEnd: (ms: number, failure?: Failure) => void;
@@ -29,10 +31,14 @@ export interface Build {
   close(): Promise<void>;
 }
 
+/** So many runs in a row during which a source has changed are the command's own doing. */
+const LOOP = 10;
+
 export function createBuild(command: string, options: BuildOptions): Build {
-  const { kill, isSource, quiet, publish, onSources, onOutput, onEnd } = options;
+  const { kill, isSource, quiet, publish, onSources, onLoop, onOutput, onEnd } = options;
   const held = new Map<string, Change>();
   let heldSince = 0;
+  let chained = 0;
   /** Resolves when the last run and all that follows from it are over. */
   let settled: Promise<void> | undefined;
   let ending: Promise<void> = Promise.resolve();
@@ -78,6 +84,8 @@ export function createBuild(command: string, options: BuildOptions): Build {
       const sources = changes.filter(({ file }) => isSource(file));
       const outputs = changes.filter(({ file }) => !isSource(file));
       if (sources.length > 0) {
+        chained = settled ? chained + 1 : 0;
+        if (chained === LOOP) onLoop(sources[0]?.file ?? '');
         onSources(sources, since);
         trigger();
       }

@@ -3,7 +3,7 @@
 
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { resolve } from 'node:path';
+import { relative, resolve } from 'node:path';
 import { type Build, createBuild } from './build.ts';
 import { type Change, classify, type Failure, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
@@ -209,6 +209,10 @@ export function wire(options: WiringOptions): Wiring {
       quiet: () => watcher.quiet(),
       publish,
       onSources: (changes, since) => tell(changes, undefined, since),
+      onLoop: (file) =>
+        news.tell(
+          `The command given as run changes "${relative('.', file)}", which it builds from, and so runs again and again. Let it write elsewhere, or ignore that file`,
+        ),
       onOutput: (text) => news.emit('output', text),
       onEnd: (ms, failure) => {
         broken = failure;

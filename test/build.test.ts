@@ -109,6 +109,25 @@ test('a page waits for the build, and hears of it if that takes long', async () 
   );
 });
 
+test('a command that changes its own sources is told of', async () => {
+  using files = folder({ 'src/a.txt': '0' });
+  const script = "const f = process.argv[1]; require('fs').writeFileSync(f, String(process.hrtime.bigint()))";
+  await using server = await start({
+    root: files.file('dist'),
+    watch: files.file('src'),
+    run: `node -e ${JSON.stringify(script)} ${JSON.stringify(files.file('src/a.txt'))}`,
+    port: 0,
+  });
+  const lines: string[] = [];
+  server.on('notice', (line) => lines.push(line));
+  await until(
+    'the line',
+    () =>
+      lines.some((line) => /^The command given as run changes ".*a\.txt", which it builds from/.test(line)),
+    60_000,
+  );
+});
+
 test('run without watch is refused: nobody could tell when to run it', async () => {
   const error = await start({ run: 'true', port: 0 }).catch((reason: Error) => reason);
   assert.match(String(error), /Cannot tell when to run "true": name what it builds from with --watch/);
