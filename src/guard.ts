@@ -14,6 +14,8 @@ export interface Asking {
   /** Names and values as they came: the only place where a second Host shows. */
   readonly rawHeaders: readonly string[];
   readonly secure: boolean;
+  /** Of HTTP. */
+  readonly version: string;
   /** The other end of the socket is this machine. */
   readonly fromLoopback: boolean;
 }
@@ -59,7 +61,9 @@ export function refuseHost(asking: Asking, allowed: readonly string[]): Refusal 
   const host = asking.headers.host ?? asking.headers[':authority'];
   if (host === undefined) {
     // HTTP/1.0 has no Host. No browser sends such a request, so on loopback it is a local tool's.
-    return asking.fromLoopback ? undefined : { status: 400, body: 'Bad Request: no Host\n' };
+    return asking.version === '1.0' && asking.fromLoopback
+      ? undefined
+      : { status: 400, body: 'Bad Request: no Host\n' };
   }
   if (isAllowedHost(String(host), allowed)) return undefined;
   const [, name] = HOST.exec(String(host)) ?? [];

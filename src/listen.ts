@@ -104,7 +104,8 @@ function withoutIPv6(error: NodeJS.ErrnoException): undefined {
 }
 
 function createPlain(handle: RequestListener): Listener {
-  const server = createServer(LIMITS, handle);
+  // A request without Host is the guard's to refuse, with the headers of every response.
+  const server = createServer({ ...LIMITS, requireHostHeader: false }, handle);
   // Without a listener node:http answers by itself, before anybody has looked at the Host.
   server.on('checkExpectation', handle);
   return {

@@ -60,10 +60,11 @@ export function createRoutes(options: RouteOptions): Routes {
 }
 
 function toAsking(req: IncomingMessage): Asking {
-  const { headers, rawHeaders, socket } = req;
+  const { headers, rawHeaders, socket, httpVersion } = req;
   return {
     headers,
     rawHeaders,
+    version: httpVersion,
     secure: (socket as Partial<TLSSocket>).encrypted === true,
     fromLoopback: /^(::ffff:)?127\.|^::1$/.test(socket.remoteAddress ?? ''),
   };

@@ -10,7 +10,14 @@ import {
 } from '../src/guard.ts';
 
 function asking(headers: Record<string, string>, rest: Partial<Asking> = {}): Asking {
-  return { headers, rawHeaders: Object.entries(headers).flat(), secure: false, fromLoopback: true, ...rest };
+  return {
+    headers,
+    rawHeaders: Object.entries(headers).flat(),
+    secure: false,
+    version: '1.1',
+    fromLoopback: true,
+    ...rest,
+  };
 }
 
 const hosts: [string, boolean][] = [
@@ -76,9 +83,11 @@ test('refuseHost() of a malformed Host is 400 and reflects nothing', () => {
   });
 });
 
-test('refuseHost() without a Host lets in this machine alone', () => {
-  assert.is(refuseHost(asking({}), []), undefined);
-  assert.is(refuseHost(asking({}, { fromLoopback: false }), [])?.status, 400);
+test('refuseHost() without a Host lets in this machine alone, and HTTP/1.0 alone', () => {
+  const old = { version: '1.0' };
+  assert.is(refuseHost(asking({}, old), []), undefined);
+  assert.is(refuseHost(asking({}, { ...old, fromLoopback: false }), [])?.status, 400);
+  assert.is(refuseHost(asking({}), [])?.status, 400, 'HTTP/1.1 has to have one');
 });
 
 test('refuseHost() reads no forwarding header', () => {
