@@ -138,6 +138,7 @@ const commands: Record<string, () => Promise<void>> = {
     );
     const url = await program.url();
     await until('the first build', async () => (await get(url, '/built.css')).status === 200, 60_000);
+    await until('its line', () => /\d {2}(reload|css) /.test(program.printed()));
     using stream = await openStream(`${url}__events`);
     await stream.next('hello');
     home.write('src/built.css', 'a{color:red}');
