@@ -435,6 +435,28 @@ test('a missing stylesheet that appears is shown without a reload, and one that 
   assert.is.not(await look(page, style('p', 'width')), '1px');
 });
 
+test('a listing shows what comes and goes in its folder', async () => {
+  await using site = await serve({ 'img/a.svg': svg(1) });
+  const page = await site.open('img/');
+  const names =
+    '[...document.querySelectorAll("th a")].map((it) => it.textContent).filter((it) => it.includes(".svg"))';
+  await see(page, names, ['a.svg']);
+  site.folder.write('img/b.svg', svg(1));
+  await see(page, names, ['a.svg', 'b.svg']);
+  rmSync(site.folder.file('img/a.svg'));
+  await see(page, names, ['b.svg']);
+});
+
+test("an edit of the site's own 404 page is shown, and so is the page that was missing", async () => {
+  await using site = await serve({ '404.html': html('', '<p>not yet</p>') });
+  const page = await site.open('new');
+  await see(page, 'document.body.textContent', 'not yet');
+  site.folder.write('404.html', html('', '<p>still not</p>'));
+  await see(page, 'document.body.textContent', 'still not');
+  site.folder.write('new.html', html('', '<p>here</p>'));
+  await see(page, 'document.body.textContent', 'here');
+});
+
 test('a missing page that appears is shown', async () => {
   await using site = await serve({ 'index.html': html('') });
   const page = await site.open('docs/');
