@@ -8,15 +8,10 @@ import { type Build, createBuild } from './build.ts';
 import { type Change, classify, type Failure, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
 import type { Cors } from './guard.ts';
-import {
-  injectHtml,
-  injectResponse,
-  isDocumentRequest,
-  policyNotice,
-  readPolicy,
-  type Stamp,
-} from './inject.ts';
+import { injectHtml, injectResponse, isDocumentRequest, type Stamp } from './inject.ts';
+import { watchForLoops } from './loops.ts';
 import { errorPage, sendPage } from './pages.ts';
+import { policyNotice, readPolicy } from './policy.ts';
 import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
 import { createSources } from './sources.ts';
@@ -166,7 +161,7 @@ export function wire(options: WiringOptions): Wiring {
   const news = createNews();
   const stream = createProtocol();
   const madeAt = new WeakMap<IncomingMessage, string>();
-  const loops = countReloads();
+  const loops = watchForLoops();
   let closing: Promise<void> | undefined;
   /** How the last run has failed. */
   let broken: Failure | undefined;
@@ -192,7 +187,7 @@ export function wire(options: WiringOptions): Wiring {
     if (event) stream.publish(event);
     if (broken) stream.fail(broken); // a change is no cure: only a good run is
     tell(changes, event, since);
-    for (const path of event?.type === 'reload' ? loops(event.paths) : []) news.tell(loopWarning(path));
+    for (const line of event?.type === 'reload' ? loops(event.paths) : []) news.tell(line);
   };
 
   const build = options.run === undefined ? undefined : toBuild(options.run);
@@ -374,30 +369,4 @@ function checkPaths(paths: readonly string[]): readonly string[] {
       throw new RangeError(`Cannot reload "${path}": give its URL path, like "/${path}"`);
   }
   return paths;
-}
-
-/** Counts reloads per path; gives those that came more often than a person saves: a file that pages write by loading. */
-function countReloads(limit = 3, ms = 2000): (paths: readonly string[]) => string[] {
-  const times = new Map<string, number[]>();
-  return (paths) => {
-    const now = performance.now();
-    for (const [path, all] of times) if (now - (all.at(-1) ?? 0) > ms) times.delete(path);
-    return paths.filter((path) => {
-      const recent = [...(times.get(path) ?? []), now].filter((time) => now - time <= ms);
-      times.set(path, recent);
-      return recent.length === limit + 1;
-    });
-  };
-}
-
-function loopWarning(path: string): string {
-  return `${path} changed four times in two seconds, so pages stop reloading for it until it is quiet. If loading a page writes it, start with --ignore ${JSON.stringify(nameOf(path))}`;
-}
-
-function nameOf(path: string): string {
-  try {
-    return decodeURIComponent(path.slice(1));
-  } catch {
-    return path; // classify may give anything
-  }
 }

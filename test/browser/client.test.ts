@@ -514,6 +514,7 @@ test('a page comes back by itself when the server has started again, once', asyn
   await site.server.close();
   site.folder.write('index.html', html('', 'new'));
   await using again = await start({ root: site.folder.path, port, host: '127.0.0.1' });
+  await until('the client to be back', () => again.clients === 1, 2000);
   await see(page, 'document.body.textContent', 'new', 2500);
   await heard(page, again);
   assert.is(loads, 1);
