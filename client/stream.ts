@@ -198,7 +198,11 @@ export function join(base: string, id: string, worker: string, onEvent: (event: 
   };
 
   addEventListener('pagehide', leave);
-  addEventListener('pageshow', ({ persisted }) => persisted && enter());
+  addEventListener('pageshow', ({ persisted }) => {
+    if (!persisted) return;
+    enter();
+    wake();
+  });
   for (const type of ['focus', 'online']) addEventListener(type, wake);
   document.addEventListener('visibilitychange', () => {
     if (!document.hidden) return tick();
