@@ -267,34 +267,6 @@ test('css without paths is every stylesheet', async () => {
   await stays(page);
 });
 
-test('a page whose script was edited is reloaded, and keeps its place', async () => {
-  const body = (text: string) => `<h1>${text}</h1>
-    <input id=i value=was><input type=checkbox><textarea></textarea><input type=password>
-    <select><option>1<option>2</select><details><summary>s</summary>x</details>
-    <div id=box style="height:100px;overflow:auto"><div style="height:900px"></div></div><div style="height:4000px"></div>`;
-  await using site = await serve({ 'index.html': html('', body('old')) });
-  const page = await site.open();
-  await page.evaluate(`
-    i.value = 'typed'; document.querySelector('[type=checkbox]').checked = true;
-    document.querySelector('textarea').value = 'more'; document.querySelector('[type=password]').value = 'secret';
-    document.querySelector('select').selectedIndex = 1; document.querySelector('details').open = true;
-    i.focus(); i.setSelectionRange(2, 4); box.scrollTop = 123; scrollTo(0, 456)`);
-  site.folder.write('index.html', html('<script>1</script>', body('new')));
-  await see(page, 'document.querySelector("h1").textContent', 'new');
-  await see(
-    page,
-    `[marker === undefined, i.value, document.querySelector('[type=checkbox]').checked,
-      document.querySelector('textarea').value, document.querySelector('[type=password]').value,
-      document.querySelector('select').selectedIndex, document.querySelector('details').open,
-      document.activeElement.id, i.selectionStart, i.selectionEnd, box.scrollTop, scrollY]`.replace(
-      'marker',
-      'window.marker',
-    ),
-    [true, 'typed', true, 'more', '', 1, true, 'i', 2, 4, 123, 456],
-  );
-  assert.is(await look(page, 'Object.keys(sessionStorage).filter((key) => key.endsWith("place")).length'), 0);
-});
-
 test('a file that the page does not use does nothing', async () => {
   await using site = await serve({
     'index.html': html('<link rel=stylesheet href=a.css><link rel=icon href=data:,>'),

@@ -3,47 +3,19 @@
 import type { Page } from 'puppeteer-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
-import { type Folder, folder, until } from '../harness.ts';
-import { launch } from './chromium.ts';
+import { until } from '../harness.ts';
+import { type Site, see, sites } from './site.ts';
 
-const chrome = await launch();
+const { serve, [Symbol.asyncDispose]: close } = await sites();
 
-interface Site extends AsyncDisposable {
-  readonly server: LiveServer;
-  readonly folder: Folder;
-  /** Lines for the terminal. */
-  readonly notices: string[];
-  /** Opens the page, waits until it looks so, puts the user's traces into it and starts the probe. */
-  open(look: string, expected: string): Promise<Page>;
-}
-
-async function serve(files: Record<string, string>, options: StartOptions = {}): Promise<Site> {
-  const site = folder(files);
-  const server = await start({ root: site.path, port: 0, host: '127.0.0.1', ...options });
-  const notices: string[] = [];
-  server.on('notice', (line) => notices.push(line));
-  const context = await chrome.browser.createBrowserContext();
-  return {
-    server,
-    folder: site,
-    notices,
-    open: async (look, expected) => {
-      const page = await context.newPage();
-      await page.goto(server.url);
-      await until('the page to listen', () => server.clients > 0);
-      await see(page, look, expected);
-      await page.type('#i', 'typed');
-      await page.evaluate(USER);
-      await page.evaluate(`probe(() => ${look})`);
-      return page;
-    },
-    [Symbol.asyncDispose]: async () => {
-      await context.close();
-      await server.close();
-      site[Symbol.dispose]();
-    },
-  };
+/** Opens the page, waits until it looks so, puts the user's traces into it and starts the probe. */
+async function open(site: Site, look: string, expected: string): Promise<Page> {
+  const page = await site.open();
+  await see(page, look, expected);
+  await page.type('#i', 'typed');
+  await page.evaluate(USER);
+  await page.evaluate(`probe(() => ${look})`);
+  return page;
 }
 
 /** What a reload, or a flash, would show in: everything that a user and a script leave in a page. */
@@ -76,17 +48,6 @@ const USER = `
   };`;
 
 const KEPT = [JSON.stringify([true, true, 77, 123, 'i', 1, 3, 'typed', true, true])];
-
-/** Waits until an expression has this value in the page. */
-async function see(page: Page, expression: string, expected: unknown): Promise<void> {
-  let last: unknown;
-  await until(`${expression} to be ${JSON.stringify(expected)}`, async () => {
-    last = await page.evaluate(expression).catch(() => undefined); // between two pages
-    return JSON.stringify(last) === JSON.stringify(expected);
-  }).catch((error: Error) => {
-    throw new Error(`${error.message}; it is ${JSON.stringify(last)}`);
-  });
-}
 
 /** The probe's frames: so many looks, one after the other, and nothing lost. */
 async function sawOnly(page: Page, looks: readonly string[]): Promise<void> {
@@ -174,13 +135,13 @@ for (const [name, { head = '', body = '', files = {}, look = WIDTH }] of Object.
       'css/a.css': p(1),
       ...files,
     });
-    const page = await site.open(look, '1px');
+    const page = await open(site, look, '1px');
     const count =
       '[document.styleSheets.length, document.adoptedStyleSheets.length, document.querySelectorAll("*").length]';
     const before = await page.evaluate(count);
     for (const px of [2, 3]) {
       site.folder.write('css/a.css', p(px));
-      await see(page, look, `${px}px`);
+      await see(page, 'looks.at(-1)', `${px}px`);
     }
     await see(page, count, before);
     await sawOnly(page, ['1px', '2px', '3px']);
@@ -203,7 +164,7 @@ test('adopted sheets that cannot be told apart, or that scripts have changed, re
       'css/a.css': p(1),
       'css/b.css': p(1),
     });
-    const page = await site.open(WIDTH, '1px');
+    const page = await open(site, WIDTH, '1px');
     site.folder.write('css/a.css', p(2));
     await see(page, 'window.marker === undefined', true);
   }
@@ -219,7 +180,7 @@ test('an adopted sheet that every component makes for itself is swapped in all o
     ),
     'css/a.css': p(1),
   });
-  const page = await site.open(WIDTH, '1px');
+  const page = await open(site, WIDTH, '1px');
   site.folder.write('css/a.css', p(2));
   const all = '[...document.adoptedStyleSheets].map((it) => it.cssRules[0].style.width)';
   await see(page, all, ['2px', '2px', '2px']);
@@ -236,7 +197,7 @@ test('what an adopted sheet names is looked for where it was', async () => {
   });
   const asked: string[] = [];
   site.server.server.on('request', (req) => asked.push(req.url ?? ''));
-  const page = await site.open(WIDTH, '1px');
+  const page = await open(site, WIDTH, '1px');
   site.folder.write('css/a.css', `${p(2)} p { background: url(x.png) }`);
   await until('the image to be asked for', () => asked.some((url) => url.includes('x.png')));
   assert.ok(asked.includes('/css/x.png'), String(asked));
@@ -251,7 +212,7 @@ test('after 100 saves there are as many sheets as before', async () => {
     ),
     'css/a.css': p(1),
   });
-  const page = await site.open(WIDTH, '1px');
+  const page = await open(site, WIDTH, '1px');
   await see(page, 'document.adoptedStyleSheets.length', 1);
   const count = '[document.adoptedStyleSheets.length, document.querySelectorAll("link,style").length]';
   const before = await page.evaluate(count);
@@ -297,7 +258,7 @@ for (const [name, answer, says] of bad) {
         ],
       },
     );
-    const page = await site.open(WIDTH, '1px');
+    const page = await open(site, WIDTH, '1px');
     broken = true;
     site.folder.write('css/a.css', answer === 'empty' ? '' : p(2));
     const line = `The stylesheet "/css/a.css" ${says}: pages keep the one they have`;
@@ -322,7 +283,7 @@ test('an empty stylesheet that is imported, or was adopted, leaves the one befor
     'css/a.css': p(1),
   });
   const look = `${WIDTH} + ${SHADOW} + getComputedStyle(p).color`;
-  const page = await site.open(look, '1px1pxrgb(1, 0, 0)');
+  const page = await open(site, look, '1px1pxrgb(1, 0, 0)');
   site.folder.write('css/a.css', '');
   await until('the notice', () => site.notices.length > 0);
   site.folder.write('css/a.css', p(3));
@@ -336,6 +297,6 @@ test('an empty stylesheet that is imported, or was adopted, leaves the one befor
 });
 
 test.after(async () => {
-  await chrome[Symbol.asyncDispose]();
+  await close();
 });
 test.run();
