@@ -41,7 +41,8 @@ export async function show({ id, paths, gone, all }: Change, page: Page): Promis
   if (all === 'reload' || used.length > MANY || used.some((path) => gone.includes(path))) return false;
   if (all || styles.length > 0) {
     const { swapStyles } = await page.load<typeof import('./css.ts')>('css');
-    const swapped = swapStyles((path) => all === 'css' || paths.includes(path), id, page.pathOf);
+    const isChanged = (path: string) => all === 'css' || paths.includes(path);
+    const swapped = await swapStyles(isChanged, id, page.pathOf, styles.map(encode));
     if (!styles.every((path) => swapped.has(path))) return false;
   }
   if (others.length > 0 && !(await swapAssets(others, page))) return false;

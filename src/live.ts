@@ -14,6 +14,7 @@ import { errorPage, sendPage } from './pages.ts';
 import { policyNotice, readPolicy } from './policy.ts';
 import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
+import { refusedSheet } from './sheets.ts';
 import { createSources } from './sources.ts';
 import { type Matcher, watch } from './watch.ts';
 
@@ -241,8 +242,20 @@ export function wire(options: WiringOptions): Wiring {
     id: madeAt.get(req) ?? stream.lastId,
   });
 
+  /** The changes and stylesheets of which it was said why pages do not take them. */
+  const refused = new Set<string>();
+  const tellRefused = (req: Pick<IncomingMessage, 'url' | 'headers'>, res: ServerResponse) => {
+    const { key, line } = refusedSheet(req, res) ?? {};
+    if (key === undefined || line === undefined || refused.has(key)) return;
+    if (refused.size > 100) refused.clear();
+    refused.add(key);
+    news.tell(line);
+  };
+
   const middleware: Handler = async (req, res, next) => {
     if (routes.handle(req, res)) return;
+    const { url, headers } = req; // as it came: what falls back to a page gives it another address
+    res.once('finish', () => tellRefused({ url, headers }, res));
     if (build && isPage(req) && !(await build.isDone(BUILD_PATIENCE))) {
       stoodIn = true;
       injectResponse(req, res, () => stamp(req), { onNotice: news.tell, conditional });
