@@ -15,6 +15,7 @@ import { policyNotice, readPolicy } from './policy.ts';
 import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
 import { createSources } from './sources.ts';
+import { failureOf, pathsOf } from './triggers.ts';
 import { type Matcher, watch } from './watch.ts';
 
 /** A request handler as connect, Express, Polka and node:http know it. */
@@ -225,6 +226,13 @@ export function wire(options: WiringOptions): Wiring {
     stream.on(event, () => news.emit(event, { clients: stream.clients }));
   }
 
+  function trigger(type: string, data: unknown): number {
+    if (type === 'reload' || type === 'css') stream.publish({ type, paths: checkPaths(pathsOf(data)) });
+    else if (type === 'failure') stream.fail(data === null ? undefined : toFailure(failureOf(data)));
+    else stream.send(type, data);
+    return stream.clients;
+  }
+
   const sources = createSources();
   const routes = createRoutes({
     base,
@@ -233,6 +241,7 @@ export function wire(options: WiringOptions): Wiring {
     onNotice: news.tell,
     source: sources.find,
     connect: stream.connect,
+    trigger,
   });
 
   const stamp = (req: IncomingMessage, made: Pick<Stamp, 'file' | 'source'> = {}): Stamp => ({
