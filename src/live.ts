@@ -5,6 +5,7 @@ import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { relative, resolve } from 'node:path';
 import { type Build, createBuild } from './build.ts';
+import { names, openInEditor, placeOf } from './editor.ts';
 import { type Change, classify, type Failure, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
 import type { Cors } from './guard.ts';
@@ -233,6 +234,18 @@ export function wire(options: WiringOptions): Wiring {
     return stream.clients;
   }
 
+  async function open(data: unknown): Promise<string | undefined> {
+    const place = placeOf(data);
+    if (!stream.failure || !names(stream.failure, place.file)) {
+      throw new RangeError(`Cannot open "${place.file}": no build has failed there`);
+    }
+    if (await openInEditor(place, [process.cwd(), ...options.watched])) return undefined;
+    const problem =
+      'Cannot open an editor: set LAUNCH_EDITOR to the command of yours, and start the server again';
+    news.tell(problem);
+    return problem;
+  }
+
   const sources = createSources();
   const routes = createRoutes({
     base,
@@ -242,6 +255,7 @@ export function wire(options: WiringOptions): Wiring {
     source: sources.find,
     connect: stream.connect,
     trigger,
+    open,
   });
 
   const stamp = (req: IncomingMessage, made: Pick<Stamp, 'file' | 'source'> = {}): Stamp => ({

@@ -5,7 +5,15 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
-import { type Asking, type Cors, mayListen, mayWrite, refuseHost, sharingHeaders } from './guard.ts';
+import {
+  type Asking,
+  type Cors,
+  isOwnPage,
+  mayListen,
+  mayWrite,
+  refuseHost,
+  sharingHeaders,
+} from './guard.ts';
 import { readJson } from './triggers.ts';
 
 export interface RouteOptions {
@@ -23,6 +31,11 @@ export interface RouteOptions {
    * @throws {RangeError | TypeError} in words for the sender
    */
   readonly trigger: (type: string, data: unknown) => number;
+  /**
+   * Opens a place in the developer's editor; gives the reason if that cannot be done.
+   * @throws {RangeError} in words for the sender, if it may not
+   */
+  readonly open: (place: unknown) => Promise<string | undefined>;
 }
 
 const CLIENT_FOLDER = new URL('../dist/client/', import.meta.url);
@@ -35,7 +48,7 @@ export interface Routes {
 }
 
 export function createRoutes(options: RouteOptions): Routes {
-  const { base, allowedHosts, cors, onNotice, source, connect, trigger } = options;
+  const { base, allowedHosts, cors, onNotice, source, connect, trigger, open } = options;
 
   function handle(req: IncomingMessage, res: ServerResponse): boolean {
     const asking = toAsking(req);
@@ -49,7 +62,7 @@ export function createRoutes(options: RouteOptions): Routes {
     const route = routeOf(req, base);
     if (route === undefined) return false;
     const [, type] = /^\/([\w:-]+)$/.exec(route) ?? [];
-    if (type !== undefined && !isRead(req)) void take(req, res, { type, asking, trigger });
+    if (type !== undefined && !isRead(req)) void take(req, res, { type, asking, trigger, open });
     else if (route !== '') void sendPart(req, res, { route, source });
     else if (!mayListen(asking, cors)) {
       answer(res, 403, 'Forbidden: the event stream is for pages of this server\n');
@@ -120,25 +133,33 @@ function answer(
   res.end(body);
 }
 
-/** Triggers the event of this type with the data in the body, and answers to how many clients it went. */
+interface Taking extends Pick<RouteOptions, 'trigger' | 'open'> {
+  readonly type: string;
+  readonly asking: Asking;
+}
+
+/** Triggers the event of this type with the data in the body, or opens the editor, which only our own overlay may do. */
 async function take(
   req: IncomingMessage,
   res: ServerResponse,
-  {
-    type,
-    asking,
-    trigger,
-  }: { readonly type: string; readonly asking: Asking } & Pick<RouteOptions, 'trigger'>,
+  { type, asking, trigger, open }: Taking,
 ): Promise<void> {
   if (req.method !== 'POST') return answer(res, 405, 'Method Not Allowed\n', { Allow: 'POST' });
-  if (!mayWrite(asking)) return answer(res, 403, 'Forbidden: only this machine may trigger events\n');
+  if (!mayWrite(asking) || (type === 'open' && !isOwnPage(asking))) {
+    return answer(res, 403, 'Forbidden: only programs and pages of this machine may do that\n');
+  }
   const read = await readJson(req);
   if ('status' in read) return answer(res, read.status, `${read.reason}\n`);
   try {
+    if (type === 'open') {
+      const problem = await open(read.data);
+      return answer(res, problem ? 500 : 200, problem ?? '');
+    }
     const body = `${JSON.stringify({ clients: trigger(type, read.data) })}\n`;
     answer(res, 200, body, { 'Content-Type': 'application/json' });
   } catch (error) {
-    answer(res, 400, `${error instanceof Error ? error.message : error}\n`);
+    const isTheirs = error instanceof RangeError || error instanceof TypeError;
+    answer(res, isTheirs ? 400 : 500, `${isTheirs ? error.message : 'Internal Server Error'}\n`);
   }
 }
 
