@@ -5,6 +5,7 @@ import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { relative, resolve } from 'node:path';
 import { type Build, createBuild } from './build.ts';
+import { names, openInEditor, placeOf } from './editor.ts';
 import { type Change, classify, type Failure, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
 import type { Cors } from './guard.ts';
@@ -16,6 +17,7 @@ import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
 import { refusedSheet } from './sheets.ts';
 import { createSources } from './sources.ts';
+import { failureOf, pathsOf } from './triggers.ts';
 import { type Matcher, watch } from './watch.ts';
 
 /** A request handler as connect, Express, Polka and node:http know it. */
@@ -226,6 +228,25 @@ export function wire(options: WiringOptions): Wiring {
     stream.on(event, () => news.emit(event, { clients: stream.clients }));
   }
 
+  function trigger(type: string, data: unknown): number {
+    if (type === 'reload' || type === 'css') stream.publish({ type, paths: checkPaths(pathsOf(data)) });
+    else if (type === 'failure') stream.fail(data === null ? undefined : toFailure(failureOf(data)));
+    else stream.send(type, data);
+    return stream.clients;
+  }
+
+  async function open(data: unknown): Promise<string | undefined> {
+    const place = placeOf(data);
+    if (!stream.failure || !names(stream.failure, place.file)) {
+      throw new RangeError(`Cannot open "${place.file}": no build has failed there`);
+    }
+    if (await openInEditor(place, [process.cwd(), ...options.watched])) return undefined;
+    const problem =
+      'Cannot open an editor: set LAUNCH_EDITOR to the command of yours, and start the server again';
+    news.tell(problem);
+    return problem;
+  }
+
   const sources = createSources();
   const routes = createRoutes({
     base,
@@ -234,6 +255,8 @@ export function wire(options: WiringOptions): Wiring {
     onNotice: news.tell,
     source: sources.find,
     connect: stream.connect,
+    trigger,
+    open,
   });
 
   const stamp = (req: IncomingMessage, made: Pick<Stamp, 'file' | 'source'> = {}): Stamp => ({

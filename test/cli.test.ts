@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createServer as createHttpServer } from 'node:http';
 import { request } from 'node:https';
 import { createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
@@ -278,6 +279,119 @@ test('live-sse shows control characters of a file name instead of sending them t
   const out = await until('the line of the change', () => running.out().includes('owned') && running.out());
   assert.ok(out.includes('a\\u001b]0;owned\\u0007.txt'), out);
   assert.not.ok(out.includes('\u001b]0;'));
+});
+
+test('live-sse reload and send reach the server of the folder, or of the port', async () => {
+  using site = folder({ 'site/a b.html': 'x', 'lib/c.js': 'x', 'reload/index.html': 'a folder' });
+  using notes = folder();
+  const env = { XDG_RUNTIME_DIR: notes.path };
+  const call = async (args: readonly string[], cwd = site.path) => {
+    using running = run(args, { cwd, env });
+    return { code: await running.ended, out: running.out(), err: running.err() };
+  };
+  const nobody = 'Cannot find a server of this folder: start live-sse, or name the port with --port';
+  assert.equal(await call(['reload']), { code: 1, out: '', err: `${nobody}\n` });
+
+  using server = run(['site', '--mount', '/lib=lib', '-p', '0'], { cwd: site.path, env });
+  const url = await server.url();
+  using stream = await openStream(`${url}__events`);
+  await stream.next('hello');
+  const sent = (what: string) => ({ code: 0, out: `Sent ${what} to 1 browser at ${url}\n`, err: '' });
+  const [port, bare] = [new URL(url).port, { XDG_RUNTIME_DIR: notes.file('empty') }];
+
+  assert.equal(await call(['reload']), sent('reload'));
+  assert.is((await stream.next('reload')).data, '{"paths":[]}');
+  assert.equal(await call(['reload', 'site/a b.html', 'lib/c.js', '/ü?x']), sent('reload'));
+  assert.is((await stream.next('reload')).data, '{"paths":["/a%20b.html","/lib/c.js","/%C3%BC"]}');
+  assert.equal(await call(['reload', 'a b.html'], site.file('site')), sent('reload'));
+  assert.is((await stream.next('reload')).data, '{"paths":["/a%20b.html"]}');
+  assert.equal(await call(['send', 'clock', '{"a":1}']), sent('clock'));
+  assert.is((await stream.next('clock')).data, '{"a":1}');
+  assert.equal(await call(['send', '-p', port, 'clock', 'ten past'], '/'), sent('clock'));
+  assert.is((await stream.next('clock')).data, 'ten past');
+  assert.equal(await call(['send', 'failure', '{"message":"Broken"}']), sent('failure'));
+  assert.is((await stream.next('failure')).data, '{"message":"Broken"}');
+  {
+    using unnoted = run(['reload', '-q', '-p', port], { cwd: site.path, env: bare });
+    assert.is(await unnoted.ended, 0);
+    assert.is(unnoted.out(), '');
+    await stream.next('reload');
+  }
+
+  const mistakes: [args: string[], code: number, err: string][] = [
+    [
+      ['reload', 'package.json'],
+      2,
+      `Cannot reload "package.json": ${url} does not serve it. Give its URL path, like /package.json`,
+    ],
+    [['reload', '--open'], 2, 'reload takes no --open: to serve a folder of that name, write ./reload'],
+    [['send'], 2, 'Say what to send: live-sse send <type> [data]'],
+    [['send', 'a', 'b', 'c'], 2, 'Cannot send "b" and "c": quote the data as one word'],
+    [
+      ['send', 'ping'],
+      2,
+      `Cannot send an event of type "ping": that type is live-sse's own. Choose another name`,
+    ],
+    [
+      ['send', 'open'],
+      2,
+      'Cannot send the event type "open": EventSource has an event of that name. Use another',
+    ],
+  ];
+  for (const [args, code, err] of mistakes) {
+    assert.equal(await call(args), { code, out: '', err: `${err}\n` });
+  }
+
+  using second = run(['./reload', '-p', '0'], { cwd: site.path, env });
+  const other = await second.url();
+  assert.match((await get(other, '/', { headers: navigation })).text, /a folder/);
+  const several = await call(['reload']);
+  assert.is(several.code, 1);
+  assert.match(
+    several.err,
+    /^Cannot tell which server you mean: name its port with --port\. http:.+, http:.+\n$/,
+  );
+
+  second.child.kill('SIGINT');
+  await second.ended;
+  assert.is(readdirSync(notes.file('live-sse')).length, 1);
+  server.child.kill('SIGKILL');
+  await server.ended;
+  assert.equal(await call(['reload']), { code: 1, out: '', err: `${nobody}\n` });
+  assert.equal(readdirSync(notes.file('live-sse')), []);
+  assert.equal(await call(['reload', '-p', port]), {
+    code: 1,
+    out: '',
+    err: `Cannot send to ${url}: nothing answers there. Start live-sse first\n`,
+  });
+});
+
+test('live-sse send reaches a server with a certificate of its own, noted or not', async () => {
+  using site = folder({ 'index.html': 'x' });
+  using notes = folder();
+  using server = run([site.path, '--https', '-p', '0'], { env: { XDG_RUNTIME_DIR: notes.path } });
+  const url = await server.url();
+  for (const [folder, to] of [
+    [notes.path, url],
+    [notes.file('empty'), url.replace('https', 'http')],
+  ] as const) {
+    using sent = run(['send', 'clock', '-p', new URL(url).port], { env: { XDG_RUNTIME_DIR: folder } });
+    assert.is(await sent.ended, 0);
+    assert.is(sent.out(), `Sent clock to 0 browsers at ${to}\n`);
+  }
+});
+
+test('live-sse send to what is no live-sse says so', async () => {
+  const other = createHttpServer((_req, res) => res.end('hello')).listen(0, '127.0.0.1');
+  await within('the other program to listen', new Promise((resolve) => other.once('listening', resolve)));
+  const { port } = other.address() as { port: number };
+  const { code, err } = await outcome(['send', 'clock', '-p', String(port)]);
+  other.close();
+  assert.is(code, 1);
+  assert.is(
+    err,
+    `Cannot send to http://localhost:${port}/: what answers there is no live-sse that takes events\n`,
+  );
 });
 
 test('live-sse --https makes a certificate once; --cert and --key take one', async () => {
