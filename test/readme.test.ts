@@ -162,7 +162,7 @@ const commands: Record<string, () => Promise<void>> = {
     using stream = await openStream(`${url}__events`);
     await stream.next('hello');
     home.write('views/a.html', 'changed again');
-    assert.is((await stream.next('reload')).data, '{"paths":[]}');
+    assert.is((await stream.next('reload')).data, '{"paths":["/__events/client.js"]}');
     backend.close();
     backend.closeAllConnections();
     assert.match(page.text, /<title>Back end/);
