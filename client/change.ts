@@ -32,9 +32,23 @@ let assets: Promise<Assets> | undefined;
 let shown: string | undefined;
 
 /** Shows files in place. `false`: only a reload is sure to show them. */
-export async function show({ id, paths, gone, all }: Change, page: Page): Promise<boolean> {
+export async function show(change: Change, page: Page): Promise<boolean> {
+  if (new URL(page.base).origin === location.origin) return showInPlace(change, page);
+  const { refresh } = await page.load<typeof import('./foreign.ts')>('foreign');
+  // One that another imports has no address of its own to change.
+  await refresh(
+    change.paths.filter((path) => /\.css$/i.test(path)),
+    page.pathOf,
+  );
+  const done = await showInPlace(change, page).catch(() => false);
+  if (!done) await refresh(change.all ? undefined : change.paths, page.pathOf);
+  return done;
+}
+
+async function showInPlace({ id, paths, gone, all }: Change, page: Page): Promise<boolean> {
   const used = [...new Set(paths)].filter(page.uses);
-  const own = used.filter(page.isOwn);
+  // Where the page's own file is not known it may be any of its folder, and its images are there too.
+  const own = used.filter((path) => page.file && page.isOwn(path));
   const styles = used.filter((path) => /\.css$/i.test(path) && !own.includes(path));
   // Our own script is in every page, and stands for templates: any page may be made of those.
   const every = page.pathOf(`${page.base}/client.js`);

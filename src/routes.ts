@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
-import { type Asking, type Cors, mayListen, refuseHost, sharingHeaders } from './guard.ts';
+import { type Asking, type Cors, mayListen, refuseHost, sharingHeaders, strangerNotice } from './guard.ts';
 
 export interface RouteOptions {
   /** URL path of the stream; the client's scripts are below it. */
@@ -42,6 +42,8 @@ export function createRoutes(options: RouteOptions): Routes {
     }
     const route = routeOf(req, base);
     if (route === undefined) return false;
+    const stranger = route === '/client.js' ? strangerNotice(asking, cors) : undefined;
+    if (stranger) onNotice(stranger);
     if (route !== '') void sendPart(req, res, { route, source });
     else if (!mayListen(asking, cors)) {
       answer(res, 403, 'Forbidden: the event stream is for pages of this server\n');
