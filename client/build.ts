@@ -43,4 +43,5 @@ const hash = createHash('sha256')
   .slice(0, 8);
 await bundle('index', 'iife', { WORKER: JSON.stringify(`live-sse ${hash}`) });
 // Fetched when they are needed
-for (const name of ['change', 'css', 'assets', 'html', 'restore', 'overlay']) await bundle(name, 'esm');
+for (const name of ['change', 'css', 'assets', 'html', 'restore', 'overlay', 'template', 'foreign'])
+  await bundle(name, 'esm');

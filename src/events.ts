@@ -17,6 +17,8 @@ export interface PageEvent {
   readonly paths: readonly string[];
   /** Those of `paths` that are not there any more. @default none */
   readonly gone?: readonly string[];
+  /** What changed are templates that no URL leads to: a page is another now if its own URL gives something else. */
+  readonly templates?: true;
 }
 
 /** Why a build is broken: what a `failure` event carries and the overlay shows. Lines and columns count from 1. */
@@ -64,9 +66,13 @@ function encodeSegment(segment: string): string {
   );
 }
 
+// What a server makes pages of, and no browser asks for. Anything else without a URL may be a file that pages load.
+const TEMPLATE =
+  /\.(?:html?|ejs|eta|pug|jade|hbs|handlebars|mustache|njk|nunjucks|liquid|twig|vto|edge|marko|dust|md|erb|haml|slim|php|phtml|latte|j2|jinja2?|mako|tmpl|tpl|gotmpl|gohtml|templ|e?eex|heex|leex|jsp|jspx|ftlh?|cshtml|razor|vm)$/i;
+
 /**
  * The event a batch of changes becomes: `css` if each is a stylesheet that still exists, `reload` for anything else.
- * A change without a path concerns every page, so the paths of its batch are left out.
+ * A change without a path concerns every page, so the paths of its batch are left out; `templates` if all are of that kind.
  */
 export function classify(changes: readonly Change[]): PageEvent | undefined {
   if (changes.length === 0) return undefined;
@@ -78,7 +84,12 @@ export function classify(changes: readonly Change[]): PageEvent | undefined {
     else last.set(change.path, change.type);
     if (change.type === 'unlink' || !/\.css$/i.test(change.file)) type = 'reload';
   }
-  if (everyone) return { type: 'reload', paths: [] };
+  if (everyone) {
+    const isTemplate = ({ path, file }: Change) => path === undefined && TEMPLATE.test(file);
+    return changes.every(isTemplate)
+      ? { type: 'reload', paths: [], templates: true }
+      : { type: 'reload', paths: [] };
+  }
   const paths = [...last.keys()];
   const gone = paths.filter((path) => last.get(path) === 'unlink');
   return gone.length > 0 ? { type, paths, gone } : { type, paths };

@@ -119,6 +119,26 @@ function isAdmitted(origin: string, cors: Cors): boolean {
 }
 
 /**
+ * A line for the terminal where a page of another origin asks for the client script and `cors` does not admit it: the
+ * browser keeps the script from that page, and says little about why.
+ */
+export function strangerNotice(asking: Asking, cors: Cors): string | undefined {
+  const { origin, referer, 'sec-fetch-site': site } = asking.headers;
+  if (site === 'same-origin' || site === 'none' || cors === true) return undefined;
+  const from = origin ?? originOf(referer);
+  if (from === undefined) {
+    // A page whose policy hides its address. No word at all is a program's.
+    return site === undefined
+      ? undefined
+      : 'Refused the client script to a page that does not say where it is from. If it is yours, give its script tag the attribute crossorigin';
+  }
+  if (from === ownOrigin(asking) || isAdmitted(from, cors)) return undefined;
+  // Of a sandbox, or no origin at all.
+  if (!URL.canParse(from) || new URL(from).origin !== from) return undefined;
+  return `Refused the client script to a page of ${from}. If it is yours, start with --cors=${from}`;
+}
+
+/**
  * The headers of every response that say who may use it. Without `cors`: nobody but pages of the same origin.
  * A page that `cors` admits is known by its Origin, or by its Referer where a plain `<script src>` sends no Origin.
  */

@@ -3,6 +3,7 @@
 
 import type { IncomingMessage, OutgoingHttpHeader, ServerResponse } from 'node:http';
 import { policyNotice, readPolicy } from './policy.ts';
+import type { Collector } from './sources.ts';
 
 /** What the tag of one document says. */
 export interface Stamp {
@@ -12,7 +13,7 @@ export interface Stamp {
   readonly id: string;
   /** URL path of the document's own file, percent-encoded. */
   readonly file?: string | undefined;
-  /** Hash under which the document's source is remembered. */
+  /** Name under which the document's source is remembered. */
   readonly source?: string | undefined;
 }
 
@@ -34,6 +35,11 @@ export interface ResponseOptions {
    * tag already, under validators of their own; elsewhere a 304 would bring back a page without it. @default false
    */
   readonly conditional?: boolean;
+  /**
+   * Remembers the source of a document that a GET gets, while it is sent; the tag says under which id. One that answers
+   * anything else cannot be asked for again, so there is nothing to compare with its source. @default nothing is remembered
+   */
+  readonly collect?: () => Collector;
 }
 
 /** Bytes of a streamed document that are held back at most while the place of the tag is not known. */
@@ -295,6 +301,7 @@ export function injectResponse(
 
   const made = stamp();
   const { writeHead, write, end, flushHeaders } = res;
+  let source: Collector | undefined;
   // What `res` does: wait for a head, hold back what may be a page, or just what it is told.
   let phase: 'waiting' | 'holding' | 'passing' = 'waiting';
   let held: Buffer[] = [];
@@ -338,11 +345,15 @@ export function injectResponse(
     const isFull = bytes.length >= HOLD_LIMIT && !ended;
     // Full, it takes a place in front of an endless comment, unless the doctype may be still to come.
     const insertion = { type, nonce, document: isFull ? undefined : document, ended: ended || isFull };
-    const result = insertTag(bytes, made, insertion);
+    const isSource = document && req.method === 'GET' && res.statusCode === 200 && formOf(type) === 'html';
+    const collector = isSource ? options.collect?.() : undefined;
+    const result = insertTag(bytes, collector ? { ...made, source: collector.id } : made, insertion);
     if (!result) return undefined;
     phase = 'passing';
     held = [];
     if (result === bytes) return bytes;
+    source = collector;
+    source?.add(bytes);
     if (sniffed && !res.hasHeader('content-type')) res.setHeader('content-type', sniffed);
     const following = ended ? 0 : Number(res.getHeader('content-length')) - bytes.length;
     amendHead(result.length + following);
@@ -368,8 +379,11 @@ export function injectResponse(
 
   res.write = (chunk: unknown, ...rest: readonly unknown[]): boolean => {
     settleHead();
-    const bytes = phase === 'holding' ? toBytes(chunk, rest[0]) : undefined;
-    if (!bytes) return Boolean(Reflect.apply(write, res, [chunk, ...rest]));
+    const bytes = phase === 'holding' || source ? toBytes(chunk, rest[0]) : undefined;
+    if (!bytes || phase !== 'holding') {
+      if (bytes) source?.add(bytes);
+      return Boolean(Reflect.apply(write, res, [chunk, ...rest]));
+    }
     held.push(bytes);
     const released = release(false);
     const callback = rest.find(isFunction);
@@ -380,12 +394,17 @@ export function injectResponse(
 
   res.end = (...args: readonly unknown[]) => {
     settleHead();
-    const bytes = phase === 'holding' ? toBytes(args[0], args[1]) : undefined;
+    const bytes = phase === 'holding' || source ? toBytes(args[0], args[1]) : undefined;
     const isEmpty = args[0] === undefined || args[0] === null || isFunction(args[0]);
     if (phase === 'holding' && (bytes || isEmpty)) {
       if (bytes) held.push(bytes);
       Reflect.apply(end, res, [release(true), args.find(isFunction)]);
-    } else Reflect.apply(end, res, args);
+    } else {
+      if (bytes) source?.add(bytes);
+      Reflect.apply(end, res, args);
+    }
+    source?.end();
+    source = undefined;
     return res;
   };
 

@@ -162,7 +162,7 @@ export function wire(options: WiringOptions): Wiring {
   const { allowedHosts = [], cors = false, path: base = '/__events', locate, conditional } = options;
   checkOptions(options);
   const news = createNews();
-  const stream = createProtocol();
+  const stream = createProtocol(`${base}/client.js`);
   const madeAt = new WeakMap<IncomingMessage, string>();
   const loops = watchForLoops();
   let closing: Promise<void> | undefined;
@@ -291,7 +291,11 @@ export function wire(options: WiringOptions): Wiring {
     }
     // Before anything of the page is read: what changes from now on is sent again when its stream opens.
     madeAt.set(req, stream.lastId);
-    injectResponse(req, res, () => stamp(req), { onNotice: news.tell, conditional });
+    injectResponse(req, res, () => stamp(req), {
+      onNotice: news.tell,
+      conditional,
+      collect: sources.collect,
+    });
     return next();
   };
 

@@ -28,7 +28,8 @@ export interface Protocol extends Pick<Channel, 'connect' | 'on' | 'close'> {
   send(type: string, data: unknown): void;
 }
 
-export function createProtocol(): Protocol {
+/** @param script URL path of the client script, which is in every page: for a template, it stands for all of them. */
+export function createProtocol(script: string): Protocol {
   const boot = Date.now().toString(36);
   const channel = createChannel({ boot, retry: RETRY });
   const clients = new Set<Client>();
@@ -63,9 +64,9 @@ export function createProtocol(): Protocol {
     get failure() {
       return failure;
     },
-    publish({ type, paths, gone }) {
+    publish({ type, paths, gone, templates }) {
       failure = undefined;
-      channel.send(type, { paths, gone });
+      channel.send(type, { paths: templates ? [script] : paths, gone });
     },
     fail(next) {
       if (next === failure) return;

@@ -13,6 +13,7 @@ import {
   mayWrite,
   refuseHost,
   sharingHeaders,
+  strangerNotice,
 } from './guard.ts';
 import { readJson } from './triggers.ts';
 
@@ -61,6 +62,8 @@ export function createRoutes(options: RouteOptions): Routes {
     }
     const route = routeOf(req, base);
     if (route === undefined) return false;
+    const stranger = route === '/client.js' ? strangerNotice(asking, cors) : undefined;
+    if (stranger) onNotice(stranger);
     const [, type] = /^\/([\w:-]+)$/.exec(route) ?? [];
     if (type !== undefined && !isRead(req)) void take(req, res, { type, asking, trigger, open });
     else if (route !== '') void sendPart(req, res, { route, source });

@@ -34,6 +34,24 @@ const batches: [string, readonly Change[], PageEvent | undefined][] = [
     [change('change', '/a.css'), { type: 'change', file: '/views/a.pug' }],
     { type: 'reload', paths: [] },
   ],
+  [
+    'templates without a URL are templates',
+    [
+      { type: 'change', file: '/views/a.pug' },
+      { type: 'add', file: '/views/b.blade.php' },
+      { type: 'unlink', file: '/views/c.HTML' },
+    ],
+    { type: 'reload', paths: [], templates: true },
+  ],
+  ['a page with a URL is no template', [change('change', '/a.html')], { type: 'reload', paths: ['/a.html'] }],
+  [
+    'a template and what a page may load concern every page',
+    [
+      { type: 'change', file: '/views/a.pug' },
+      { type: 'change', file: '/views/a.js' },
+    ],
+    { type: 'reload', paths: [] },
+  ],
 ];
 
 for (const [name, changes, expected] of batches) {

@@ -8,6 +8,7 @@ import {
   mayWrite,
   refuseHost,
   sharingHeaders,
+  strangerNotice,
 } from '../src/guard.ts';
 
 function asking(headers: Record<string, string>, rest: Partial<Asking> = {}): Asking {
@@ -153,6 +154,55 @@ const writers: [string, Record<string, string>, Partial<Asking>, boolean][] = [
 for (const [name, headers, rest, expected] of writers) {
   test(`mayWrite() of ${name} is ${expected}`, () => {
     assert.is(mayWrite(asking({ ...own, ...headers }, rest)), expected);
+  });
+}
+
+const refused = (origin: string) =>
+  `Refused the client script to a page of ${origin}. If it is yours, start with --cors=${origin}`;
+const strangers: [string, Record<string, string>, Cors, RegExp | string | undefined][] = [
+  ['a program', {}, false, undefined],
+  [
+    'a page of this origin',
+    { referer: 'http://localhost:8080/a', 'sec-fetch-site': 'same-origin' },
+    false,
+    undefined,
+  ],
+  ['one on an insecure origin', { referer: 'http://localhost:8080/a' }, false, undefined],
+  [
+    'one behind a proxy',
+    { referer: 'http://front.example/', 'sec-fetch-site': 'same-origin' },
+    false,
+    undefined,
+  ],
+  [
+    'another port',
+    { referer: 'http://localhost:3000/', 'sec-fetch-site': 'same-site' },
+    false,
+    refused('http://localhost:3000'),
+  ],
+  [
+    'another site, with Origin',
+    { origin: 'http://a.example' },
+    ['http://b.example'],
+    refused('http://a.example'),
+  ],
+  ['a listed origin', { referer: 'http://a.example/' }, ['http://a.example'], undefined],
+  [
+    'any origin under cors',
+    { referer: 'http://a.example/', 'sec-fetch-site': 'cross-site' },
+    true,
+    undefined,
+  ],
+  ['a page that hides its address', { 'sec-fetch-site': 'same-site' }, ['http://a.example'], /crossorigin/],
+  ['an opaque origin', { origin: 'null', 'sec-fetch-site': 'cross-site' }, false, undefined],
+  ['what is no origin', { referer: 'http://a b\u001b[31m/' }, false, undefined],
+];
+
+for (const [name, headers, cors, expected] of strangers) {
+  test(`strangerNotice() of ${name}`, () => {
+    const notice = strangerNotice(asking({ ...own, ...headers }), cors);
+    if (expected instanceof RegExp) assert.match(notice ?? '', expected);
+    else assert.is(notice, expected);
   });
 }
 

@@ -12,6 +12,7 @@ import polka from 'polka';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { injectHtml, injectResponse, isDocumentRequest, type Stamp } from '../src/inject.ts';
+import { type Collector, createSources } from '../src/sources.ts';
 import { type Answer, folder, get, navigation, raw, until, within } from './harness.ts';
 
 const stamp: Stamp = { src: '/__events/client.js', id: 'boot-7', file: '/index.html' };
@@ -309,7 +310,7 @@ interface Site extends AsyncDisposable {
 /** A server of one handler, behind `injectResponse()` unless it wraps the response itself. */
 async function site(
   handler: Handler,
-  options: { wrap?: boolean; conditional?: boolean } = {},
+  options: { wrap?: boolean; conditional?: boolean; collect?: () => Collector } = {},
 ): Promise<Site> {
   const notices: string[] = [];
   const onNotice = (line: string) => notices.push(line);
@@ -419,6 +420,44 @@ for (const [name, handler, hasLength] of senders) {
     if (hasLength) assert.is(answer.headers['content-length'], bytesOf(CARRYING));
   });
 }
+
+for (const [name, handler] of senders) {
+  test(`injectResponse() collects the source of ${name}, as it was`, async () => {
+    const sources = createSources();
+    await using server = await site(handler, sources);
+    const { text, status } = await server.get();
+    const [, id = ''] = / data-source="([^"]+)"/.exec(text) ?? [];
+    assert.is(text.replace(` data-source="${id}"`, ''), CARRYING);
+    assert.is(sources.find(id)?.toString(), status === 200 ? PAGE : undefined);
+    assert.is(id.length, status === 200 ? 22 : 0);
+  });
+}
+
+test('injectResponse() collects nothing but what a navigation by GET may get again', async () => {
+  const sources = createSources();
+  await using server = await site((_, res) => res.writeHead(200, asHtml).end(PAGE), sources);
+  for (const options of [
+    { method: 'POST' },
+    { headers: { 'sec-fetch-dest': 'empty', 'sec-fetch-mode': 'cors' } },
+  ]) {
+    assert.not.match((await server.get('/', options)).text, 'data-source');
+  }
+  const carrying = (_: IncomingMessage, res: ServerResponse) => void res.writeHead(200, asHtml).end(CARRYING);
+  await using other = await site(carrying, sources);
+  assert.is((await other.get()).text, CARRYING);
+});
+
+test('injectResponse() forgets a source that has no end', async () => {
+  const sources = createSources();
+  await using server = await site((_, res) => {
+    res.writeHead(200, asHtml).write(PAGE);
+    setImmediate(() => res.destroy());
+  }, sources);
+  using client = raw(server.port, `GET / HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Dest: document\r\n\r\n`);
+  const [, id = ''] = / data-source="([^"]+)"/.exec(await client.end()) ?? [];
+  assert.is(id.length, 22);
+  assert.is(sources.find(id), undefined);
+});
 
 test('injectResponse() gives a page under every status that has a body', async () => {
   for (const status of [200, 201, 202, 203, 400, 401, 403, 404, 410, 416, 418, 500, 503]) {

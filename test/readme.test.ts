@@ -194,11 +194,28 @@ const commands: Record<string, () => Promise<void>> = {
     using stream = await openStream(`${url}__events`);
     await stream.next('hello');
     home.write('views/a.html', 'changed again');
-    assert.is((await stream.next('reload')).data, '{"paths":[]}');
+    assert.is((await stream.next('reload')).data, '{"paths":["/__events/client.js"]}');
     backend.close();
     backend.closeAllConnections();
     assert.match(page.text, /<title>Back end/);
     assert.match(page.text, /__events\/client\.js/);
+  },
+  'npx live-sse public --watch views --cors=http://localhost:3000': async () => {
+    home.write('public/a.css', 'a{}');
+    const flags = ['--watch', 'views', '--cors=http://localhost:3000', '--port', '0'];
+    using program = runProgram('npx', ['live-sse', 'public', ...flags], home.path);
+    const url = await program.url();
+    const origin = 'http://localhost:3000';
+    const headers = { referer: `${origin}/`, 'sec-fetch-site': 'same-site' };
+    const script = await get(url, '/__events/client.js', { headers });
+    assert.is(script.headers['cross-origin-resource-policy'], 'cross-origin');
+    using stream = await openStream(`${url}__events`, { origin });
+    assert.is(stream.headers['access-control-allow-origin'], origin);
+    await stream.next('hello');
+    home.write('public/a.css', 'a{color:red}');
+    assert.is((await stream.next('css')).data, '{"paths":["/a.css"]}');
+    home.write('views/a.html', 'changed for others');
+    await stream.next('reload');
   },
   'npm ci && npm start': async () => {
     using copy = checkout();

@@ -306,6 +306,8 @@ test('live() makes the pages of a server of one’s own alive', async () => {
     await stream.next('hello');
     assert.is(hot.clients, 1);
     views.write('a.pug', '2');
+    assert.is((await stream.next('reload')).data, '{"paths":["/__events/client.js"]}');
+    views.write('a.js', '2');
     assert.is((await stream.next('reload')).data, '{"paths":[]}');
   } finally {
     server.close();
