@@ -8,7 +8,7 @@ import { relative, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import mri from 'mri';
 import { isLoopback } from './backend.ts';
-import type { LiveEvents } from './live.ts';
+import type { InPlace, LiveEvents } from './live.ts';
 import { closest } from './near.ts';
 import { printable } from './pages.ts';
 import { type Aim, aim, dataOf, type Order, pathFor, trigger } from './remote.ts';
@@ -64,6 +64,11 @@ const FLAGS: readonly Flag[] = [
   { name: 'https', help: 'HTTPS and HTTP/2, with a certificate that is made once and remembered' },
   { name: 'cert', value: '<file>', help: 'HTTPS with this certificate (PEM)' },
   { name: 'key', value: '<file>', help: 'The key of --cert (PEM); neither file is ever served' },
+  {
+    name: 'reload-only',
+    value: '[=kinds]',
+    help: 'Plain reloads, for all or some of css,assets,html,place',
+  },
   { name: 'isolate', help: 'Isolate the pages from other origins, for SharedArrayBuffer' },
   { name: 'allow', value: '<host>', help: 'Serve this host name too; .name takes subdomains (repeatable)' },
   { name: 'follow-symlinks', help: 'Serve symbolic links that lead out of the folder' },
@@ -171,6 +176,7 @@ function toOptions(given: Given, folders: readonly string[]): StartOptions {
             .map(toOrigin),
     allowedHosts: list(given.allow),
     https: toHttps(given),
+    reloadOnly: toKinds(given['reload-only']),
     isolate: given.isolate === true,
     ...(given.run === undefined ? {} : { run: last(given.run), runKill: given['run-kill'] === true }),
     followSymlinks: given['follow-symlinks'] === true,
@@ -196,6 +202,12 @@ function toProxy(texts: readonly string[]): string | Record<string, string> {
     '=',
     '/api=http://localhost:3000',
   );
+}
+
+function toKinds(value: Value): NonNullable<StartOptions['reloadOnly']> {
+  if (typeof value === 'boolean' || value === undefined) return value === true;
+  // start() refuses those that are none.
+  return list(value).flatMap((kinds) => kinds.split(',')) as InPlace[];
 }
 
 function list(value: Value): readonly string[] {

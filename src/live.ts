@@ -41,6 +41,13 @@ export interface LiveOptions {
   readonly poll?: number | false;
   /** Which event a batch of changes becomes; `undefined` sends none. @default the server's own decision */
   readonly classify?: (changes: readonly Change[]) => PageEvent | undefined;
+  /**
+   * What pages show by a plain reload only: everything (`true`), or these: `css`, `assets` (images, fonts, media), `html`;
+   * with `place`, a reload does not keep scroll, focus and fields. @default false: whatever can be is shown in place
+   */
+  readonly reloadOnly?: boolean | readonly InPlace[];
+  /** Shows failed builds over the page. @default true */
+  readonly overlay?: boolean;
   /** URL path of the event stream, and of the client script below it. @default '/__events' */
   readonly path?: string;
   /** Host names to serve besides localhost and IP addresses; a leading dot takes subdomains. @default [] */
@@ -48,6 +55,10 @@ export interface LiveOptions {
   /** Origins whose pages may read what is served; `true` is any. @default false */
   readonly cors?: Cors;
 }
+
+const IN_PLACE = ['css', 'assets', 'html', 'place'] as const;
+/** What pages do in place of a plain reload. */
+export type InPlace = (typeof IN_PLACE)[number];
 
 /** What can be listened to with `on()`. */
 export interface LiveEvents {
@@ -259,9 +270,11 @@ export function wire(options: WiringOptions): Wiring {
     open,
   });
 
+  const plain = plainKinds(options);
   const stamp = (req: IncomingMessage, made: Pick<Stamp, 'file' | 'source'> = {}): Stamp => ({
     ...made,
     src: relativeTo(req, `${base}/client.js`),
+    plain,
     id: madeAt.get(req) ?? stream.lastId,
   });
 
@@ -374,8 +387,15 @@ function locateChange(change: Change, paths: readonly string[]): readonly Change
   return paths.length === 0 ? [change] : paths.map((path) => ({ ...change, path }));
 }
 
+/** For the tag: what the page is not to do; `undefined` if it may do all. */
+function plainKinds({ reloadOnly = false, overlay = true }: LiveOptions): string | undefined {
+  const kinds = reloadOnly === true ? IN_PLACE : reloadOnly || [];
+  return [...kinds, ...(overlay ? [] : ['overlay'])].join(' ') || undefined;
+}
+
 function checkOptions({
   path = '/__events',
+  reloadOnly = false,
   watch: watched,
   allowedHosts = [],
   poll = false,
@@ -383,6 +403,12 @@ function checkOptions({
   if (!/^(\/[A-Za-z0-9_.~-]+)+$/.test(path)) {
     throw new RangeError(
       `The event stream cannot be at "${path}": give a path like /__events, without a slash at its end`,
+    );
+  }
+  for (const kind of typeof reloadOnly === 'boolean' ? [] : reloadOnly) {
+    if (IN_PLACE.includes(kind)) continue;
+    throw new RangeError(
+      `Cannot reload only for "${kind}": give some of ${IN_PLACE.join(', ')}, or true for all`,
     );
   }
   if (
