@@ -347,14 +347,18 @@ function endOnSignals(server: LiveServer): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void end());
 }
 
-/** What is done instead of serving a folder, by the first word. A folder of that name is `./reload`. */
-const COMMANDS: Readonly<Record<string, (words: readonly string[], to: Aim) => Order>> = {
-  reload: (words, to) => ({ type: 'reload', data: { paths: words.map((word) => pathFor(word, to)) } }),
+/**
+ * What is done instead of serving a folder, by the first word: what the others say, for the server it goes to. A folder
+ * of that name is `./reload`.
+ */
+const COMMANDS: Readonly<Record<string, (words: readonly string[]) => (to: Aim) => Order>> = {
+  reload: (words) => (to) => ({ type: 'reload', data: { paths: words.map((word) => pathFor(word, to)) } }),
   send: ([type, data, ...others]) => {
     if (type === undefined) throw new RangeError('Say what to send: live-sse send <type> [data]');
     if (others.length > 0)
       throw new RangeError(`Cannot send "${data}" and "${others[0]}": quote the data as one word`);
-    return { type: checkType(type), data: dataOf(data) };
+    const order = { type: checkType(type), data: dataOf(data) };
+    return () => order;
   },
 };
 
@@ -365,11 +369,12 @@ async function command(name: string, words: readonly string[], given: Given): Pr
   if (other)
     throw new RangeError(`${name} takes no --${other.name}: to serve a folder of that name, write ./${name}`);
   const port = given.port === undefined ? undefined : toNumber('port', last(given.port), 65535);
+  const order = COMMANDS[name]?.(words);
   const to = aim(await runningServers(), process.cwd(), port);
-  const order = COMMANDS[name]?.(words, to);
   if (!order) return;
-  const clients = await trigger(to.url, order);
-  if (!given.quiet) say(`Sent ${order.type} to ${count(clients)} at ${to.url}`);
+  const { type, data } = order(to);
+  const clients = await trigger(to.url, { type, data });
+  if (!given.quiet) say(`Sent ${type} to ${count(clients)} at ${to.url}`);
 }
 
 function isGiven(value: Value): boolean {

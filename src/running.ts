@@ -24,6 +24,9 @@ export interface Note {
   readonly folders: Readonly<Record<string, string>>;
 }
 
+/** Milliseconds until an address that says nothing is given up. */
+const PATIENCE = 1000;
+
 /** Leaves a note of a server; gives what removes it. @throws if the system does not let it */
 export function leaveNote(note: Note, folder = notesFolder()): () => void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -122,8 +125,10 @@ function isOpen({ hostname, port, protocol }: URL): Promise<boolean> {
   };
   return new Promise((resolve) => {
     const socket = connect(address, () => resolve(true));
-    socket.on('error', () => resolve(false));
+    socket.setTimeout(PATIENCE, () => socket.destroy()); // an address of a network that is left answers nothing
+    socket.on('error', () => {}); // told by `close`
     socket.on('connect', () => socket.destroy());
+    socket.on('close', () => resolve(false));
   });
 }
 
