@@ -1,7 +1,6 @@
 // New bytes of images, fonts, icons and media, shown in place. What is there stays until the new file has come, and stays
 // for good if it does not. Nodes stay the same; addresses get the token of the change as the last part of their query.
 
-/** Files that can be swapped wherever a page shows them. */
 const SWAPPABLE = /\.(a?png|jpe?g|gif|web[mp]|avif|svg|ico|bmp|woff2?|[ot]tf|mp[34]|m4[av]|og[gav]|wav)$/i;
 const ATTRIBUTE = /^(src|srcset|href|xlink:href|data|poster|background|style)$/;
 /** Elements that lead to a file, or run in a document of their own. */
@@ -38,6 +37,11 @@ interface AnyRule extends CSSRule {
   readonly styleSheet?: CSSStyleSheet | null;
 }
 
+/** May such a file be swapped wherever a page shows it? */
+export function isSwappable(path: string): boolean {
+  return SWAPPABLE.test(path);
+}
+
 /**
  * Shows the new bytes of files wherever the page uses them. Uses that have come since an earlier swap get the newest bytes
  * too, even if `paths` is empty: for an address that it has seen, a browser shows the old ones from its memory.
@@ -47,7 +51,6 @@ interface AnyRule extends CSSRule {
  */
 export async function swapAssets(paths: readonly string[]): Promise<boolean> {
   if (!tokens.size && !paths.length) return true;
-  if (!paths.every((path) => SWAPPABLE.test(path))) return false;
   const changed = new Set(paths.map(canonical));
   // What a script has fetched it may show in any way.
   const isFetched = ({ name, initiatorType }: PerformanceResourceTiming) =>

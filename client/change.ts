@@ -1,12 +1,13 @@
 // What a page does about files it is made of: the gentlest thing that is sure to be right, after the page was asked. Fetched
 // when a first change comes.
 
-import { swapAssets } from './assets.ts';
+import { isSwappable, swapAssets } from './assets.ts';
 import { showBar } from './bar.ts';
 import { swapStyles } from './css.ts';
 import type { Action, PageChange } from './events.d.ts';
 import { mergeHtml } from './html.ts';
 import { savePlace } from './restore.ts';
+import { isDead } from './template.ts';
 import type { Uses } from './uses.ts';
 
 export { restorePlace } from './restore.ts';
@@ -100,7 +101,13 @@ async function showInPlace(
   if (others.length > 0) actions.push('assets');
   if (isOwn || used.includes(every)) actions.push('html');
   // What went away has to go from the page too, which only a reload is sure to do.
-  if (all === 'reload' || used.length > MANY || used.some((path) => gone.includes(path))) return false;
+  if (
+    all === 'reload' ||
+    used.length > MANY ||
+    !others.every(isSwappable) ||
+    used.some((path) => gone.includes(path))
+  )
+    return false;
   if (actions.some((action) => page.plain?.includes(action))) return false;
   if (!isLeftToUs(actions, used)) return true;
   if (actions[0] === 'css') {
@@ -176,14 +183,16 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
 }
 
 /** What is wrong with the page that would come: who leaves for it has no way back. Nothing is ''. */
-async function problemWith({ base }: Page): Promise<string> {
+async function problemWith({ base, source }: Page): Promise<string> {
+  const script = `${base}/client.js?${Date.now()}`;
   try {
-    const response = await fetch(location.href, HTML);
-    if (response.status >= 500) return `was answered with ${response.status}`;
+    // Where the server keeps no source, the page may be the answer to a form: it is not asked for a second time.
+    const response = await fetch(source ? location.href : script, HTML);
+    if (response.status >= 500 && isDead(response)) return `was answered with ${response.status}`;
     return (await response.text()).trim() ? '' : 'is empty';
   } catch {
     // A policy may forbid this way of asking.
-    return import(`${base}/client.js?${Date.now()}`).then(
+    return import(script).then(
       () => '',
       () => 'does not come',
     );

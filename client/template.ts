@@ -47,7 +47,7 @@ function isHtml({ headers }: Response): boolean {
 }
 
 /** Is it an error page that would not hear of it when the error is mended? Express sends its own with such a policy. */
-function isDead(response: Response): boolean {
+export function isDead(response: Response): boolean {
   const policy = response.headers.get('content-security-policy') ?? '';
   return !isHtml(response) || (/default-src 'none'/.test(policy) && !policy.includes('script-src'));
 }

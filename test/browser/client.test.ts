@@ -468,20 +468,104 @@ test('a page that has to be reloaded waits for a server that is away', async () 
   // Told, but gone before the page can leave: it asks for the server first.
   await page.setRequestInterception(true);
   let asked = 0;
+  let back = false;
   page.on('request', (request) => {
-    if (/client\.js$/.test(request.url())) asked++;
-    void (asked > 0 && asked < 4 ? request.abort() : request.continue());
+    const isCheck = /\/(client\.js\?\d+)?$/.test(request.url()) && !request.isNavigationRequest();
+    if (isCheck) asked++;
+    void (isCheck && !back ? request.abort() : request.continue());
   });
   site.server.reload('/a.js');
   await until('the page to ask for the server', () => asked > 0);
+  const bar = 'document.querySelector("live-sse-bar")?.shadowRoot.textContent';
+  await see(page, bar, 'The new page does not come. It is shown once that is mended.');
   await stays(page);
   await site.server.close();
-  asked = 4;
+  back = true;
   site.folder.write('index.html', html('<script src=a.js></script>', 'new'));
   await using again = await start({ root: site.folder.path, port });
   await see(page, 'document.body.textContent', 'new');
   await heard(page, again);
 });
+
+test('a page that would be empty is not left for: a bar says so until it is mended', async () => {
+  await using site = await serve({ 'index.html': html('<script src=a.js></script>', 'old'), 'a.js': '' });
+  const page = await site.open();
+  site.folder.write('index.html', ' ');
+  await see(
+    page,
+    'document.querySelector("live-sse-bar")?.shadowRoot.textContent',
+    'The new page is empty. It is shown once that is mended.',
+  );
+  await stays(page);
+  site.folder.write('index.html', html('', 'new'));
+  await reloads(page);
+  await see(page, '[document.body.textContent, document.querySelector("live-sse-bar")]', ['new', null]);
+});
+
+test('the page may keep a change to itself', async () => {
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=a.css><script src=a.js></script><img src=i.svg>'),
+    'a.css': 'p { color: rgb(1, 0, 0) }',
+    'a.js': '1',
+    'i.svg': '<svg xmlns="http://www.w3.org/2000/svg"/>',
+  });
+  const page = await site.open();
+  await page.evaluate(`
+    window.asked = [];
+    addEventListener('live-sse:change', (event) => { asked.push(event.detail); if (window.keeps) event.preventDefault(); });
+    window.keeps = true`);
+  site.folder.write('a.css', 'p { color: rgb(2, 0, 0) }');
+  await see(page, 'asked', [{ actions: ['css'], paths: ['/a.css'] }]);
+  site.folder.write('a.js', '2');
+  await see(page, 'asked.at(-1)', { actions: ['reload'], paths: ['/a.js'] });
+  site.folder.write(
+    'index.html',
+    html('<link rel=stylesheet href=a.css><script src=a.js></script><img src=i.svg>', '<p>2'),
+  );
+  await see(page, 'asked.at(-1)', { actions: ['html'], paths: ['/index.html'] });
+  site.folder.write('i.svg', '<svg xmlns="http://www.w3.org/2000/svg" width="1"/>');
+  await see(page, 'asked.at(-1)', { actions: ['assets'], paths: ['/i.svg'] });
+  await stays(page);
+  assert.is(await look(page, style('p', 'color')), 'rgb(1, 0, 0)');
+  assert.is(await look(page, 'document.body.innerText.trim()'), 'text');
+  await page.evaluate('window.keeps = false');
+  site.folder.write('a.css', 'p { color: rgb(3, 0, 0) }');
+  await see(page, style('p', 'color'), 'rgb(3, 0, 0)');
+  site.folder.write('a.js', '3');
+  await reloads(page);
+});
+
+for (const [kinds, expected] of [
+  [true, { css: 'reloaded', html: 'reloaded', place: 0 }],
+  [['html'], { css: 'swapped', html: 'reloaded', place: 70 }],
+  [['css', 'place'], { css: 'reloaded', html: 'merged', place: 0 }],
+] as const) {
+  test(`start({ reloadOnly: ${JSON.stringify(kinds)} }) keeps pages from doing that in place`, async () => {
+    const body = (text: string) =>
+      `<p id=p>${text}</p><div id=box style="height:99px;overflow:auto"><div style="height:4000px"></div></div>`;
+    await using site = await serve(
+      {
+        'index.html': html('<link rel=stylesheet href=a.css>', body('one')),
+        'a.css': 'p { color: rgb(1, 0, 0) }',
+      },
+      { reloadOnly: kinds },
+    );
+    const page = await site.open();
+    const marker = async (done: string) => ((await look(page, 'window.marker')) === 1 ? done : 'reloaded');
+    site.folder.write('a.css', 'p { color: rgb(2, 0, 0) }');
+    await see(page, style('p', 'color'), 'rgb(2, 0, 0)');
+    const css = await marker('swapped');
+    await page.evaluate('window.marker = 1');
+    site.folder.write('index.html', html('<link rel=stylesheet href=a.css>', body('two')));
+    await see(page, 'p.textContent', 'two');
+    const merged = await marker('merged');
+    await page.evaluate('box.scrollTop = 70; window.marker = 1');
+    site.server.reload();
+    await reloads(page);
+    await see(page, 'box.scrollTop', expected.place);
+    assert.equal({ css, html: merged, place: expected.place }, expected);
+  });
+}
 
 test('a page with a stale stamp is reloaded once', async () => {
   await using site = await serve({ 'index.html': html('') });
