@@ -46,6 +46,7 @@ interface AnyRule extends CSSRule {
  * @returns `false` if a use cannot be swapped in place, or none was found: then only a reload is sure to be right
  */
 export async function swapAssets(paths: readonly string[]): Promise<boolean> {
+  if (!tokens.size && !paths.length) return true;
   if (!paths.every((path) => SWAPPABLE.test(path))) return false;
   const changed = new Set(paths.map(canonical));
   // What a script has fetched it may show in any way.

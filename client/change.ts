@@ -1,7 +1,15 @@
-// What a page does about files it is made of: the gentlest thing that is sure to be right. Fetched when a first change
-// comes; each way of doing it is fetched when it is first needed.
+// What a page does about files it is made of: the gentlest thing that is sure to be right, after the page was asked. Fetched
+// when a first change comes.
 
+import { swapAssets } from './assets.ts';
+import { showBar } from './bar.ts';
+import { swapStyles } from './css.ts';
+import type { Action, PageChange } from './events.d.ts';
+import { mergeHtml } from './html.ts';
+import { savePlace } from './restore.ts';
 import type { Uses } from './uses.ts';
+
+export { restorePlace } from './restore.ts';
 
 export interface Page extends Uses {
   /** URL of the event stream; the parts of the client and the remembered sources are below it. */
@@ -10,9 +18,30 @@ export interface Page extends Uses {
   readonly file: string | null;
   /** Name of the source the page was made of, if the server remembers that. */
   readonly source: string | null;
+  /** Names of what is not to be done in place. */
+  readonly plain: string | null;
+  /** performance.now() of the script's start. */
+  readonly born: number;
+  /** Id of the last event. */
+  readonly heard: string;
+  /** What the reload before has left. */
+  readonly memory: Memory | undefined;
+  /** Where the page keeps that. */
+  readonly key: () => string;
   readonly load: <Part>(name: string) => Promise<Part>;
 }
 
+/** What a reload leaves for the page that comes next. */
+export interface Memory {
+  /** Id of the event that was obeyed. */
+  readonly id: string;
+  /** How many young pages in a row were reloaded. */
+  readonly count: number;
+  /** That reload came after a burst of them had ended. */
+  readonly late: boolean;
+}
+
+/** What is to be shown: the changed files, those of the page among them, or everything. */
 export interface Change {
   readonly id: string;
   /** Canonical, as `Uses` has them. */
@@ -25,58 +54,77 @@ export interface Change {
 
 /** More files at once are shown by one reload. */
 const MANY = 20;
+/** So many pages in a row may be reloaded before they are `YOUNG` ms old. */
+const RELOADS = 3;
+const YOUNG = 1000;
 
-type Assets = typeof import('./assets.ts');
-let assets: Promise<Assets> | undefined;
 /** The source that the live document shows. */
 let shown: string | undefined;
+/** A burst of changes is waited for. */
+let late = false;
 
-/** Shows files in place. `false`: only a reload is sure to show them. */
+/** Shows files, by a reload if need be. `false`: that cannot be done now. */
 export async function show(change: Change, page: Page): Promise<boolean> {
-  if (new URL(page.base).origin === location.origin) return showInPlace(change, page);
-  const { refresh } = await page.load<typeof import('./foreign.ts')>('foreign');
-  // One that another imports has no address of its own to change.
-  await refresh(
-    change.paths.filter((path) => /\.css$/i.test(path)),
-    page.pathOf,
-  );
-  const done = await showInPlace(change, page).catch(() => false);
-  if (!done) await refresh(change.all ? undefined : change.paths, page.pathOf);
-  return done;
+  const used = [...new Set(change.paths)].filter(page.uses);
+  try {
+    if (new URL(page.base).origin === location.origin) {
+      if (await showInPlace(change, used, page)) return true;
+    } else {
+      const { refresh } = await page.load<typeof import('./foreign.ts')>('foreign');
+      // One that another imports has no address of its own to change.
+      await refresh(
+        change.paths.filter((path) => /\.css$/i.test(path)),
+        page.pathOf,
+      );
+      if (await showInPlace(change, used, page)) return true;
+      await refresh(change.all ? undefined : change.paths, page.pathOf);
+    }
+  } catch {} // it cannot be shown in place
+  return reload(used, page);
 }
 
-async function showInPlace({ id, paths, gone, all }: Change, page: Page): Promise<boolean> {
-  const used = [...new Set(paths)].filter(page.uses);
+async function showInPlace(
+  { id, paths, gone, all }: Change,
+  used: readonly string[],
+  page: Page,
+): Promise<boolean> {
   // Where the page's own file is not known it may be any of its folder, and its images are there too.
   const own = used.filter((path) => page.file && page.isOwn(path));
   const styles = used.filter((path) => /\.css$/i.test(path) && !own.includes(path));
   // Our own script is in every page, and stands for templates: any page may be made of those.
   const every = page.pathOf(`${page.base}/client.js`);
   const others = used.filter((path) => path !== every && !own.includes(path) && !styles.includes(path));
+  const isOwn = own.length > 0;
+  const actions: Action[] = [];
+  if (all || styles.length > 0) actions.push('css');
+  if (others.length > 0) actions.push('assets');
+  if (isOwn || used.includes(every)) actions.push('html');
   // What went away has to go from the page too, which only a reload is sure to do.
   if (all === 'reload' || used.length > MANY || used.some((path) => gone.includes(path))) return false;
-  if (all || styles.length > 0) {
-    const { swapStyles } = await page.load<typeof import('./css.ts')>('css');
-    const swapped = swapStyles((path) => all === 'css' || paths.includes(path), id, page.pathOf);
+  if (actions.some((action) => page.plain?.includes(action))) return false;
+  if (!isLeftToUs(actions, used)) return true;
+  if (actions[0] === 'css') {
+    const isChanged = (path: string) => all === 'css' || paths.includes(path);
+    const swapped = await swapStyles(isChanged, id, page.pathOf, styles.map(encode));
     if (!styles.every((path) => swapped.has(path))) return false;
   }
-  if (others.length > 0 && !(await swapAssets(others, page))) return false;
+  if (others.length > 0 && !(await swapAssets(others.map(encode)))) return false;
   // Another file in the page's place (/x.html for /x) is another page.
   if (!own.every((path) => path === page.file)) return false;
-  const isOwn = own.length > 0;
-  if ((isOwn || used.includes(every)) && !(await merge(page, isOwn))) return false;
+  if (actions.includes('html') && !(await merge(page, isOwn))) return false;
   // A sheet or a merged element may have brought an address back whose old bytes the browser still has.
-  if (assets) await (await assets).swapAssets([]);
+  await swapAssets([]);
   return true;
+}
+
+/** Asks the page, which may want to see to it itself. */
+function isLeftToUs(actions: readonly Action[], paths: readonly string[]): boolean {
+  const detail: PageChange = { actions, paths: paths.map(encode) };
+  return dispatchEvent(new CustomEvent('live-sse:change', { detail, cancelable: true }));
 }
 
 function encode(path: string): string {
   return path.split('/').map(encodeURIComponent).join('/');
-}
-
-async function swapAssets(paths: readonly string[], page: Page): Promise<boolean> {
-  assets ??= page.load<Assets>('assets');
-  return (await assets).swapAssets(paths.map(encode));
 }
 
 /** Brings an edit of the page's own source, or perhaps of a template it is made of, into the live document. */
@@ -88,13 +136,56 @@ async function merge({ base, source, load }: Page, isOwn: boolean): Promise<bool
   // Fetched by a script, a document comes as it is in its file, without our tag.
   const next = await readAgain(location.href, { base, old, load });
   if (typeof next !== 'string') return next === true;
-  const { mergeHtml } = await load<typeof import('./html.ts')>('html');
-  if (!mergeHtml(old, next)) return false;
+  if (!next || !mergeHtml(old, next)) return false;
   shown = next;
   return true;
 }
 
 async function read(url: string): Promise<string | undefined> {
-  const response = await fetch(url, { headers: { Accept: 'text/html' }, cache: 'no-store' });
+  const response = await fetch(url, HTML);
   return response.ok ? response.text() : undefined;
+}
+
+const HTML: RequestInit = { headers: { Accept: 'text/html' }, cache: 'no-store' };
+
+/** Leaves for the page that comes next, with the place kept, if there is one to come to. */
+async function reload(used: readonly string[], page: Page): Promise<boolean> {
+  const young = performance.now() - page.born < YOUNG;
+  const count = young ? (page.memory?.count ?? 0) + 1 : 0;
+  if (young && page.memory?.late) {
+    console.warn(`live-sse: ${used[0] ?? ''} changes with each load`);
+    return true;
+  }
+  if (count > RELOADS) {
+    // A burst of saves comes to rest, and is shown then. If that reload brings the next change, it is a loop.
+    late = true;
+    return false;
+  }
+  const problem = await problemWith(page);
+  showBar(problem);
+  if (problem) return false;
+  if (!isLeftToUs(['reload'], used)) return true;
+  const key = page.key();
+  try {
+    // The reload shows all that was heard of until now.
+    sessionStorage[key] = JSON.stringify({ id: page.heard, count, late } satisfies Memory);
+    if (!page.plain?.includes('place')) savePlace(`${key}:place`);
+  } catch {} // not allowed, or full: the reload matters more
+  location.reload();
+  return true;
+}
+
+/** What is wrong with the page that would come: who leaves for it has no way back. Nothing is ''. */
+async function problemWith({ base }: Page): Promise<string> {
+  try {
+    const response = await fetch(location.href, HTML);
+    if (response.status >= 500) return `was answered with ${response.status}`;
+    return (await response.text()).trim() ? '' : 'is empty';
+  } catch {
+    // A policy may forbid this way of asking.
+    return import(`${base}/client.js?${Date.now()}`).then(
+      () => '',
+      () => 'does not come',
+    );
+  }
 }

@@ -1,5 +1,7 @@
 // Stylesheets swapped in place, wherever in the page they live, without one frame in between that is unstyled.
 
+import { swapAdopted } from './adopted.ts';
+
 /** Milliseconds after which a stylesheet that does not come is given up. */
 const LIMIT = 10_000;
 
@@ -25,25 +27,32 @@ export function withToken(url: string, token: string): string {
 
 /**
  * Fetches again all stylesheets of the page that are, or import, a file for which `isChanged` holds.
+ * @param urls of the changed stylesheets, for those that scripts have adopted
  * @param token new with each change: what is fetched for it is never taken for an older version
  * @returns the paths that were found where they can be swapped
  */
-export function swapStyles(
+export async function swapStyles(
   isChanged: (path: string) => boolean,
   token: string,
   pathOf: (url: string) => string,
-): ReadonlySet<string> {
+  urls: readonly string[],
+): Promise<ReadonlySet<string>> {
   const found = new Set<string>();
   const changedOf = (urls: Iterable<string>) => {
     const paths = [...urls].map(pathOf).filter(isChanged);
     for (const path of paths) found.add(path);
     return paths.length > 0;
   };
+  const adopted = new Set<CSSStyleSheet>();
   for (const root of rootsOf(document)) {
+    for (const sheet of root.adoptedStyleSheets) adopted.add(sheet);
     for (const node of root.querySelectorAll<SheetNode>('link[rel~=stylesheet i][href],style')) {
       const urls = isLink(node) ? [node.href, ...importsOf(node.sheet, node.href)] : importsOf(node.sheet);
       if (changedOf(urls)) swap(node, token);
     }
+  }
+  if (adopted.size > 0) {
+    for (const url of urls) if (await swapAdopted(withToken(url, 'all'), adopted)) found.add(pathOf(url));
   }
   return found;
 }
@@ -125,7 +134,10 @@ function source(node: SheetNode): string {
 function refresher(node: SheetNode, token: string): (node: SheetNode) => void {
   if (isLink(node)) {
     const href = withToken(node.getAttribute('href') ?? '', token);
-    return (target) => target.setAttribute('href', href);
+    return (target) => {
+      target.removeAttribute('integrity'); // it is that of what was saved over
+      target.setAttribute('href', href);
+    };
   }
   let text = node.textContent;
   for (const { href } of importRules(node.sheet)) text = text.split(href).join(withToken(href, token));

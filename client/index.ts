@@ -1,42 +1,19 @@
 // The script in every page: hears what changed on the disk and does the gentlest thing that shows it.
 
 import type { Failure, PageEvent } from '../src/events.ts';
+import type { Change, Memory } from './change.ts';
 import { isLater, join, type StreamEvent } from './stream.ts';
 import { pathIn, watchUses } from './uses.ts';
 
 /** The name of the worker that goes with this script; the build puts a hash of the worker there. */
 declare const WORKER: string;
 
-/** So many pages in a row may be reloaded before they are `YOUNG` ms old. */
-const RELOADS = 3;
-const YOUNG = 1000;
-/** Milliseconds until the page is reloaded all the same, if there was quiet. */
+/** What is added to the key under which the page's place is kept. */
+const PLACE = ':place';
+/** Milliseconds until what could not be shown is tried again. */
 const REST = 2000;
 /** Milliseconds of quiet after which a page that nobody sees takes what has come in. */
 const HIDDEN = 1000;
-
-/** What is added to the key under which the page's place is kept. */
-const PLACE = ':place';
-
-/** What a reload leaves for the page that comes next. */
-interface Memory {
-  /** Id of the event that was obeyed. */
-  readonly id: string;
-  /** How many young pages in a row were reloaded. */
-  readonly count: number;
-  /** That reload came after a burst of them had ended. */
-  readonly late: boolean;
-  readonly place?: boolean;
-}
-
-/** What is to be shown: the changed files, those of the page among them, or everything. */
-interface Due {
-  readonly id: string;
-  readonly paths: readonly string[];
-  readonly gone: readonly string[];
-  /** Whether every stylesheet is to be shown anew, or everything. */
-  readonly all: PageEvent['type'] | undefined;
-}
 
 const script = document.currentScript;
 const twice = Symbol.for('live-sse');
@@ -58,22 +35,28 @@ function run(script: HTMLOrSVGScriptElement): void {
   const toPath = (path: string) => pathIn(prefix + path, url.href);
   const file = script.getAttribute('data-file');
   const own = file && toPath(file);
+  let misses = 0;
   const page = {
     ...watchUses(own),
     base,
     file: own,
     source: script.getAttribute('data-source'),
-    // What most pages never need is fetched when they do.
-    load: <Part>(name: string): Promise<Part> => import(`${base}/${name}.js`),
+    plain: script.getAttribute('data-plain'),
+    // Not since the navigation: a page may be slow to come, and hears of what came before all the same.
+    born: performance.now(),
+    key: storageKey,
+    memory: remember(),
+    heard: '',
+    // What most pages never need is fetched when they do. A browser may remember that it could not be.
+    load: <Part>(name: string): Promise<Part> =>
+      import(`${base}/${name}.js${misses ? `?${misses}` : ''}`).catch((error) => {
+        misses++;
+        throw error;
+      }),
   };
-  const { load, uses } = page;
-  // Not since the navigation: a page may be slow to come, and hears of what came before all the same.
-  const born = performance.now();
-  let memory = remember();
-  let due: Due | undefined;
+  const { load, uses, memory } = page;
+  let due: Change | undefined;
   let timer: ReturnType<typeof setTimeout>;
-  let late = false;
-  let heard = '';
   let turn = Promise.resolve();
   let overlay: Promise<typeof import('./overlay.ts')> | undefined;
 
@@ -82,7 +65,7 @@ function run(script: HTMLOrSVGScriptElement): void {
     if (type !== 'css' && type !== 'reload') {
       return void dispatchEvent(new CustomEvent(`live-sse:${type}`, { detail: parse(data) }));
     }
-    heard = id;
+    page.heard = id;
     if (overlay) fail(null);
     const told: Pick<PageEvent, 'paths' | 'gone'> = JSON.parse(data);
     const paths = told.paths.map(toPath);
@@ -99,7 +82,7 @@ function run(script: HTMLOrSVGScriptElement): void {
   };
 
   const fail = (failure: Failure | null) => {
-    if (window !== top) return; // it is over the whole page
+    if (window !== top || page.plain?.includes('overlay')) return; // it is over the whole page
     overlay ??= load('overlay');
     overlay
       .then((it) => (failure ? it.showFailure(failure) : it.hideFailure()))
@@ -118,54 +101,25 @@ function run(script: HTMLOrSVGScriptElement): void {
     try {
       const it = await load<typeof import('./change.ts')>('change');
       if (await it.show(change, page)) return;
-    } catch {} // it cannot be shown in place, or there is nothing to do it with
-    await reload(change);
-  };
-
-  const wait = (change: Due) => {
+    } catch {
+      // The server is away, or a policy lets no part of ours in: then only a plain reload is left.
+      const isThere = await fetch(location.href).catch(() => undefined);
+      if (isThere) location.reload();
+    }
     due ??= change;
     timer = setTimeout(obey, REST);
   };
 
-  const reload = async (change: Due) => {
-    const path = change.paths.find(uses) ?? '';
-    const young = performance.now() - born < YOUNG;
-    const count = young ? (memory?.count ?? 0) + 1 : 0;
-    if (young && memory?.late) return console.warn(`live-sse: ${path} changes with each load`);
-    if (count > RELOADS) {
-      // A burst of saves comes to rest, and is shown then. If that reload brings the next change, it is a loop.
-      late = true;
-      return wait(change);
-    }
-    const key = storageKey();
-    try {
-      // Who leaves for a server that is gone has no page to come back to. A policy may forbid one way of asking.
-      await fetch(url.href).catch(() => load('client'));
-    } catch {
-      return wait(change);
-    }
-    try {
-      const { savePlace } = await load<typeof import('./restore.ts')>('restore');
-      savePlace(key + PLACE);
-    } catch {} // not allowed, or full: the reload matters more
-    // The reload shows all that was heard of until now.
-    memory = { id: heard, count, late };
-    try {
-      sessionStorage[key] = JSON.stringify(memory);
-    } catch {} // not allowed here
-    location.reload();
-  };
-
   document.addEventListener('visibilitychange', () => document.hidden || obey());
-  if (memory?.place) {
-    void load<typeof import('./restore.ts')>('restore').then((it) => it.restorePlace(storageKey() + PLACE));
-  }
+  if (memory?.place)
+    void load<typeof import('./change.ts')>('change').then((it) => it.restorePlace(storageKey() + PLACE));
   const stamp = script.getAttribute('data-id') ?? '';
   // A page from some cache has an old stamp, again and again: what was obeyed before is not obeyed anew.
   join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);
 }
 
-function remember(): Memory | undefined {
+/** What a reload has left for this page. */
+function remember(): (Memory & { readonly place: boolean }) | undefined {
   try {
     const key = storageKey();
     return { ...JSON.parse(sessionStorage[key]), place: key + PLACE in sessionStorage };

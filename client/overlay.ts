@@ -3,10 +3,8 @@
 
 import type { Failure } from '../src/events.ts';
 
-export interface OverlayOptions {
-  /** Opens a file in the editor. With it, places in files are buttons. */
-  open?(file: string, line?: number, column?: number): void;
-}
+/** Only a place that the failure names: the server opens no other. */
+type Place = [file: string, line?: number, column?: number];
 
 // `!important` inside a shadow root beats the page's own, also that of a style attribute. The system's colours follow
 // light and dark by themselves; --l is the lightness at which any hue can be read on them.
@@ -19,10 +17,11 @@ pre,p{margin:12px 0 0}
 pre{padding:12px;overflow:auto;border-radius:8px;background:#8881;white-space:pre-wrap}
 pre,.at{font:13px/1.5 ui-monospace,monospace}
 .frame{white-space:pre}
-button{all:unset;cursor:pointer;color:oklch(var(--l) .14 255);text-decoration:underline}
+button{all:unset;cursor:pointer;color:oklch(var(--l) .14 255)}
+button,.s4{text-decoration:underline}
 button:focus-visible{outline:2px solid}
 .x{float:right;position:sticky;top:0;margin-left:24px}
-.s1{font-weight:bold}.s2{opacity:.7}.s3{font-style:italic}.s4{text-decoration:underline}`;
+.s1{font-weight:bold}.s2{opacity:.7}.s3{font-style:italic}`;
 
 // Hues of red, green, yellow, blue, magenta and cyan.
 const HUES = [0, 25, 145, 85, 255, 320, 200];
@@ -38,20 +37,20 @@ const PLACE = new RegExp(
 let dismiss = (): unknown => undefined;
 
 /** Shows a failure over the page; one that is shown is replaced. The user can dismiss it. */
-export function showFailure(failure: Failure, { open }: OverlayOptions = {}): void {
+export function showFailure(failure: Failure): void {
   dismiss();
   const { message, file, line, column, frame, output, stack } = failure;
   const host = element('live-sse-overlay');
   const dialog = element('dialog') as HTMLDialogElement;
   const add = (tag: string, text = '', className = '') => {
-    if (text) dialog.append(element(tag, [paint(text, open)], className));
+    if (text) dialog.append(element(tag, [paint(text)], className));
   };
 
   dialog.append(button('Close', () => dismiss(), 'x'));
   add('h1', message);
   if (file) {
-    const place = [file, line, column].filter(Boolean).join(':');
-    dialog.append(element('p', [open ? button(place, () => open(file, line, column)) : place], 'at'));
+    const place = [file, line, column].filter(Boolean) as Place;
+    dialog.append(element('p', [link(place.join(':'), place)], 'at'));
   }
   // The line above the mark, and the mark.
   add('pre', frame?.replace(/^.*\n[^\w\n]*\^.*$/m, '\x1b[31m$&\x1b[m'), 'frame');
@@ -112,6 +111,20 @@ function button(text: string, onClick: () => void, className?: string): HTMLElem
   return made;
 }
 
+/** Opens a place in the developer's editor, or says beside it why that cannot be done. */
+function link(text: string, place: Place): HTMLElement {
+  const made = button(text, async () => {
+    const request = {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(place),
+    };
+    const asked = fetch(new URL('open', import.meta.url), request);
+    made.after(' ', await asked.then((res) => res.text(), String));
+  });
+  return made;
+}
+
 /** Attributes by their code (1 bold, 2 dim, 3 italic, 4 underlined, 7 inverse), and colours as CSS has them. */
 interface Style {
   [code: number]: true;
@@ -123,8 +136,8 @@ interface Style {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are told so
 const NOISE = /\x1b(?!\[[\d;]*m)(\[[^@-~]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)|^.*\r(?=.)/gm;
 
-/** The nodes of a terminal's output: with its colours and, if they can be opened, places in files as buttons. */
-function paint(text: string, open: OverlayOptions['open']): DocumentFragment {
+/** The nodes of a terminal's output: with its colours, and places in files as buttons. */
+function paint(text: string): DocumentFragment {
   const root = document.createDocumentFragment();
   let parent: Node = root;
   let style: Style = {};
@@ -132,8 +145,8 @@ function paint(text: string, open: OverlayOptions['open']): DocumentFragment {
   text
     .replace(NOISE, '')
     .replace(PLACE, (place, file, line, column) => {
-      if (!open || /^[/\\~]/.test(file)) return place;
-      buttons.push(button('', () => open(file, +line, column && +column)));
+      if (/^[/\\~]/.test(file)) return place;
+      buttons.push(link('', [file, +line, +column]));
       return `\x1b<${place}\x1b>`;
     })
     // biome-ignore lint/suspicious/noControlCharactersInRegex: see above

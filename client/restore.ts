@@ -1,16 +1,17 @@
-// A reload that keeps your place: scroll, fields, open details, focus and caret, kept for the page that comes next.
+// A reload that keeps your place: scroll, fields, open details and dialogs, media, focus and caret, kept for the page that
+// comes next.
 
 /** Milliseconds for which the page is put back in place while its layout grows. */
 const LIMIT = 2000;
 
+type Call = readonly [method: string, ...args: unknown[]];
+/** What an element has, and what was done to it. */
+type State = readonly [properties: object, ...calls: Call[]];
+
 interface Place {
   readonly scroll: readonly [path: string, left: number, top: number][];
-  readonly fields: readonly [path: string, value: string | boolean | readonly boolean[]][];
-  readonly open: readonly [path: string, open: boolean][];
-  readonly focus?: readonly [path: string, start: number | null, end: number | null];
+  readonly states: readonly [path: string, ...State][];
 }
-
-type Field = HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement;
 
 /** A selector of the element that holds after a reload too: from the nearest id down by position. */
 export function pathTo(element: Element): string {
@@ -22,65 +23,73 @@ export function pathTo(element: Element): string {
 
 /** Keeps everything that a reload would lose in sessionStorage. */
 export function savePlace(key: string): void {
-  const all = [...document.querySelectorAll('*')];
-  const fields = all.filter(isField).filter(isTouched);
+  const scroll: Place['scroll'][number][] = [];
+  const states: Place['states'][number][] = [];
+  for (const element of document.querySelectorAll<HTMLElement>('*')) {
+    const { scrollLeft, scrollTop } = element;
+    if (scrollLeft || scrollTop) scroll.push([pathTo(element), scrollLeft, scrollTop]);
+    const state = stateOf(element);
+    if (state) states.push([pathTo(element), ...state]);
+  }
   const { activeElement: active } = document;
-  const caret = active && isField(active) && 'selectionStart' in active ? active : undefined;
-  const place: Place = {
-    scroll: all
-      .filter((element) => element.scrollTop || element.scrollLeft)
-      .map((element) => [pathTo(element), element.scrollLeft, element.scrollTop]),
-    fields: fields.map((field) => [pathTo(field), contentOf(field)]),
-    open: all.filter((element) => element instanceof HTMLDetailsElement).map((it) => [pathTo(it), it.open]),
-    ...(active && active !== document.body
-      ? { focus: [pathTo(active), caret?.selectionStart ?? null, caret?.selectionEnd ?? null] }
-      : {}),
-  };
-  sessionStorage.setItem(key, JSON.stringify(place));
+  if (active && active !== document.body) states.push([pathTo(active), {}, ...focusOf(active)]);
+  sessionStorage.setItem(key, JSON.stringify({ scroll, states } satisfies Place));
 }
 
-function isField(element: Element): element is Field {
-  return /^(input|textarea|select)$/.test(element.localName);
+/** Secrets and files stay out, and what a script keeps in a hidden field is the script's. */
+function stateOf(element: HTMLElement): State | undefined {
+  if (element instanceof HTMLMediaElement) {
+    const { currentTime, muted, volume, paused } = element;
+    return [{ currentTime, muted, volume }, [paused ? 'pause' : 'play']];
+  }
+  if (element.popover && element.matches(':popover-open')) return [{}, ['showPopover']];
+  if (element instanceof HTMLDialogElement && element.matches(':modal')) return [{}, ['showModal']];
+  const {
+    localName,
+    open,
+    type,
+    value,
+    defaultValue,
+    checked,
+    defaultChecked,
+    selected,
+    defaultSelected,
+    autocomplete,
+  } = element as Partial<HTMLInputElement & HTMLOptionElement & HTMLDialogElement>;
+  if (localName === 'dialog' && !open) return [{}, ['close']]; // a script may have opened it at once
+  if (/^(details|dialog)$/.test(localName ?? '')) return [{ open }];
+  if (selected !== defaultSelected) return [{ selected }];
+  if (checked !== defaultChecked) return [{ checked }];
+  // The browser's word for a password that is shown as text is its autocomplete.
+  const isOpen = !/password|file|hidden|checkbox|radio/.test(`${type} ${autocomplete}`);
+  if (defaultValue !== undefined && isOpen && value !== defaultValue) return [{ value }];
 }
 
-/** Has the user changed it? Secrets and files stay out, and what a script keeps in a hidden field is the script's. */
-function isTouched(field: Field): boolean {
-  if (/^(password|file|hidden)$/.test(field.type)) return false;
-  if ('options' in field) return [...field.options].some((it) => it.selected !== it.defaultSelected);
-  const checked = 'checked' in field && field.checked !== field.defaultChecked;
-  return checked || field.value !== field.defaultValue;
-}
-
-function contentOf(field: Field): string | boolean | readonly boolean[] {
-  if ('options' in field) return [...field.options].map(({ selected }) => selected);
-  return /^(checkbox|radio)$/.test(field.type) && 'checked' in field ? field.checked : field.value;
+function focusOf(element: Element): Call[] {
+  const calls: Call[] = [['focus', { preventScroll: true }]];
+  const { selectionStart: start, selectionEnd: end } = element as Partial<HTMLInputElement>;
+  if (start != null) calls.push(['setSelectionRange', start, end]);
+  return calls;
 }
 
 /** Puts everything back once, again and again while the page is built and laid out, until the user takes over. */
 export function restorePlace(key: string): void {
   const place: Place = JSON.parse(sessionStorage.getItem(key) ?? '');
   sessionStorage.removeItem(key);
-  let fields = place.fields;
-  let open = place.open;
-  let focus = place.focus;
+  let { states } = place;
   const end = performance.now() + LIMIT;
   let over = false;
 
-  const find = (path: string) => document.querySelector(path);
   const put = () => {
     if (over) return;
-    open = open.filter(([path, value]) => {
-      const element = find(path);
-      if (element instanceof HTMLDetailsElement) element.open = value;
+    states = states.filter(([path, properties, ...calls]) => {
+      const element = document.querySelector(path);
+      if (element) void restore(element, properties, calls);
       return !element;
     });
-    fields = fields.filter(([path, value]) => {
-      const element = find(path);
-      if (element && isField(element)) setValue(element, value);
-      return !element;
-    });
-    if (focus && document.activeElement === document.body) focus = refocus(focus, find);
-    for (const [path, left, top] of place.scroll) find(path)?.scrollTo({ left, top, behavior: 'instant' });
+    for (const [path, left, top] of place.scroll) {
+      document.querySelector(path)?.scrollTo({ left, top, behavior: 'instant' });
+    }
   };
   const frame = () => {
     put();
@@ -93,18 +102,13 @@ export function restorePlace(key: string): void {
   frame();
 }
 
-function setValue(field: Field, value: string | boolean | readonly boolean[]): void {
-  if (typeof value === 'string') field.value = value;
-  else if (typeof value === 'boolean') (field as HTMLInputElement).checked = value;
-  else if ('options' in field)
-    for (const [i, option] of [...field.options].entries()) option.selected = value[i] ?? false;
-}
-
-function refocus(focus: NonNullable<Place['focus']>, find: (path: string) => Element | null): Place['focus'] {
-  const [path, start, end] = focus;
-  const element = find(path);
-  if (!(element instanceof HTMLElement)) return focus;
-  element.focus({ preventScroll: true });
-  if (start !== null) (element as HTMLInputElement).setSelectionRange(start, end);
-  return undefined;
+async function restore(element: Element, properties: object, calls: readonly Call[]): Promise<void> {
+  Object.assign(element, properties);
+  for (const [method, ...args] of calls) {
+    try {
+      // Called one after the other, without waiting
+      const target = element as unknown as Record<string, (...args: unknown[]) => unknown>;
+      await target[method]?.(...args);
+    } catch {} // refused: nobody has touched the page yet, or it is open already
+  }
 }

@@ -4,14 +4,17 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
-import { relative } from 'node:path';
+import { relative, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import mri from 'mri';
 import { isLoopback } from './backend.ts';
-import type { LiveEvents } from './live.ts';
+import type { InPlace, LiveEvents } from './live.ts';
 import { closest } from './near.ts';
 import { printable } from './pages.ts';
+import { type Aim, aim, dataOf, type Order, pathFor, trigger } from './remote.ts';
+import { leaveNote, runningServers } from './running.ts';
 import { type LiveServer, type StartOptions, start } from './server.ts';
+import { checkType } from './sse.ts';
 
 interface Flag {
   readonly name: string;
@@ -61,6 +64,11 @@ const FLAGS: readonly Flag[] = [
   { name: 'https', help: 'HTTPS and HTTP/2, with a certificate that is made once and remembered' },
   { name: 'cert', value: '<file>', help: 'HTTPS with this certificate (PEM)' },
   { name: 'key', value: '<file>', help: 'The key of --cert (PEM); neither file is ever served' },
+  {
+    name: 'reload-only',
+    value: '[=kinds]',
+    help: 'Plain reloads, for all or some of css,assets,html,place',
+  },
   { name: 'isolate', help: 'Isolate the pages from other origins, for SharedArrayBuffer' },
   { name: 'allow', value: '<host>', help: 'Serve this host name too; .name takes subdomains (repeatable)' },
   { name: 'follow-symlinks', help: 'Serve symbolic links that lead out of the folder' },
@@ -82,12 +90,15 @@ function helpText(): string {
   return `live-sse ${VERSION}: serves a folder and shows every save in the browser at once
 
   live-sse [folder] [flags]     the folder is the working folder if left out
+  live-sse reload [paths...]    make the pages of a running server reload: those that use these files, or all
+  live-sse send <type> [data]   send them an event of your own
 
 ${rows.join('\n')}
 
   live-sse                      serve this folder at http://localhost:8080/
   live-sse site --open          serve ./site and open the browser
   live-sse dist --single        serve a one-page app
+  live-sse reload --port 8080   reload what the server at this port shows
 
 It is seen by this machine alone unless --host is given. Ctrl-C ends it.
 `;
@@ -165,6 +176,7 @@ function toOptions(given: Given, folders: readonly string[]): StartOptions {
             .map(toOrigin),
     allowedHosts: list(given.allow),
     https: toHttps(given),
+    reloadOnly: toKinds(given['reload-only']),
     isolate: given.isolate === true,
     ...(given.run === undefined ? {} : { run: last(given.run), runKill: given['run-kill'] === true }),
     followSymlinks: given['follow-symlinks'] === true,
@@ -190,6 +202,12 @@ function toProxy(texts: readonly string[]): string | Record<string, string> {
     '=',
     '/api=http://localhost:3000',
   );
+}
+
+function toKinds(value: Value): NonNullable<StartOptions['reloadOnly']> {
+  if (typeof value === 'boolean' || value === undefined) return value === true;
+  // start() refuses those that are none.
+  return list(value).flatMap((kinds) => kinds.split(',')) as InPlace[];
 }
 
 function list(value: Value): readonly string[] {
@@ -299,8 +317,12 @@ function changeLine(
   const sent = (event?.type ?? (run ? 'run' : 'nothing')).padEnd(7);
   const head = `${paint('dim', time)}  ${paint('cyan', sent)}  ${names}`;
   if (!event) return head;
-  const effect = `${clients} ${clients === 1 ? 'browser' : 'browsers'}, ${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
+  const effect = `${count(clients)}, ${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
   return `${head}  ${paint('dim', `→ ${effect}`)}`;
+}
+
+function count(clients: number): string {
+  return `${clients} ${clients === 1 ? 'browser' : 'browsers'}`;
 }
 
 /** Prints a line, but not again within a few seconds: a page that asks again and again should not fill the terminal. */
@@ -325,16 +347,64 @@ function endOnSignals(server: LiveServer): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void end());
 }
 
+/**
+ * What is done instead of serving a folder, by the first word: what the others say, for the server it goes to. A folder
+ * of that name is `./reload`.
+ */
+const COMMANDS: Readonly<Record<string, (words: readonly string[]) => (to: Aim) => Order>> = {
+  reload: (words) => (to) => ({ type: 'reload', data: { paths: words.map((word) => pathFor(word, to)) } }),
+  send: ([type, data, ...others]) => {
+    if (type === undefined) throw new RangeError('Say what to send: live-sse send <type> [data]');
+    if (others.length > 0)
+      throw new RangeError(`Cannot send "${data}" and "${others[0]}": quote the data as one word`);
+    const order = { type: checkType(type), data: dataOf(data) };
+    return () => order;
+  },
+};
+
+async function command(name: string, words: readonly string[], given: Given): Promise<void> {
+  const [other] = FLAGS.filter(
+    ({ name: flag }) => flag !== 'port' && flag !== 'quiet' && isGiven(given[flag]),
+  );
+  if (other)
+    throw new RangeError(`${name} takes no --${other.name}: to serve a folder of that name, write ./${name}`);
+  const port = given.port === undefined ? undefined : toNumber('port', last(given.port), 65535);
+  const order = COMMANDS[name]?.(words);
+  const to = aim(await runningServers(), process.cwd(), port);
+  if (!order) return;
+  const { type, data } = order(to);
+  const clients = await trigger(to.url, { type, data });
+  if (!given.quiet) say(`Sent ${type} to ${count(clients)} at ${to.url}`);
+}
+
+function isGiven(value: Value): boolean {
+  return value !== undefined && value !== false && value !== '';
+}
+
+/** Notes that the server runs, for `live-sse reload`. Where the system does not allow it, a port has to be named. */
+function noteRunning({ url, root }: LiveServer, mounts: StartOptions['mounts'] = {}): void {
+  const resolved = Object.entries(mounts).map(([path, folder]) => [path, resolve(folder)] as const);
+  try {
+    process.on(
+      'exit',
+      leaveNote({ pid: process.pid, url, folders: { '': root, ...Object.fromEntries(resolved) } }),
+    );
+  } catch {} // it is seen and served all the same
+}
+
 async function main(argv: readonly string[]): Promise<void> {
   const { given, folders } = parse(argv);
   if (given.help) return say(helpText());
   if (given.version) return say(VERSION);
+  const [name = '', ...words] = folders;
+  if (Object.hasOwn(COMMANDS, name)) return command(name, words, given);
   const options = toOptions(given, folders);
   const notice = sayOnce();
   const server = await start(options);
   server.on('notice', notice);
   server.on('error', (error) => warn(printable(describe(error))));
   endOnSignals(server);
+  noteRunning(server, options.mounts);
   server.on('output', (text) => process.stdout.write(text));
   server.on('build', ({ ok, ms }) => {
     if (!ok) warn(paint('yellow', `The command given as --run has failed after ${ms.toFixed(0)} ms`));

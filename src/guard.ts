@@ -18,6 +18,8 @@ export interface Asking {
   readonly version: string;
   /** The other end of the socket is this machine. */
   readonly fromLoopback: boolean;
+  /** The same, or one of its network addresses at both ends. */
+  readonly fromHere: boolean;
 }
 
 /** A request that is not served: what its sender is told, and what the developer is. */
@@ -84,6 +86,27 @@ export function mayListen(asking: Asking, cors: Cors): boolean {
   if (origin !== undefined && isAdmitted(origin, cors)) return true;
   if (site !== undefined && site !== 'same-origin' && site !== 'none') return false;
   return origin === undefined || origin === ownOrigin(asking);
+}
+
+// Whoever puts one of them on brings somebody else's request: a tunnel, a proxy in front.
+const FORWARDED = ['forwarded', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-real-ip'];
+
+/**
+ * Whether the sender of a request may change something: a program of this machine, which sends neither Origin nor
+ * Sec-Fetch-Site, or a page of this very origin in a browser on it. No option admits anybody else: with `host`, whoever
+ * reaches the server can read, and no more; names that are allowed may be those of a tunnel to it.
+ */
+export function mayWrite(asking: Asking): boolean {
+  const { host, ':authority': authority, origin, 'sec-fetch-site': site } = asking.headers;
+  if (!asking.fromHere || !isAllowedHost(String(host ?? authority))) return false;
+  if (FORWARDED.some((name) => asking.headers[name] !== undefined)) return false;
+  return origin === undefined ? site === undefined : isOwnPage(asking);
+}
+
+/** Whether a page of this very origin has sent it, and a browser says so. */
+export function isOwnPage(asking: Asking): boolean {
+  const { origin, 'sec-fetch-site': site = 'same-origin' } = asking.headers;
+  return origin === ownOrigin(asking) && site === 'same-origin';
 }
 
 function ownOrigin({ headers, secure }: Asking): string {

@@ -4,7 +4,7 @@
 import { watch as watchFolder } from 'node:fs';
 import { readdir, realpath } from 'node:fs/promises';
 import { basename, join, sep } from 'node:path';
-import chokidar, { type ChokidarOptions } from 'chokidar';
+import type { ChokidarOptions } from 'chokidar';
 import type { Hold } from './tree.ts';
 
 /** What is polled because it cannot be watched is looked at this often. */
@@ -30,16 +30,21 @@ interface HolderOptions {
 // one watcher a path for the whole process, dead or alive, so crowded folders, the many of a big tree and those that come
 // back are held by node:fs directly: 15 µs instead of 2 ms each, with the same events.
 export function createHolder({ poll, accepts, onWarning }: HolderOptions): Holder {
-  // CHOKIDAR_USEPOLLING and CHOKIDAR_INTERVAL have the last word, as in every tool with chokidar in it.
-  const { usePolling, interval } = chokidar.watch([], {
-    usePolling: poll !== false,
-    interval: poll || 100,
-  }).options;
-  let polls = usePolling;
+  let asked: Promise<Polling> | undefined;
+  let polls = poll !== false;
   let first = true;
   const chokidars = new Set<string>();
 
+  function polling(): Promise<Polling> {
+    asked ??= readPolling(poll).then((it) => {
+      polls = it.usePolling;
+      return it;
+    });
+    return asked;
+  }
+
   async function hold(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold> {
+    await polling();
     if (polls) return pollFolder(dir, onEvent);
     try {
       return (await suitsChokidar(dir)) ? await chokidarFolder(dir, onEvent) : nodeFolder(dir, onEvent);
@@ -69,6 +74,7 @@ export function createHolder({ poll, accepts, onWarning }: HolderOptions): Holde
     const real = await realpath(dir);
     const self = real.replaceAll('\\', '/');
     const onRaw = (file: string) => onEvent(file === real ? undefined : basename(file));
+    const { usePolling, interval } = await polling();
     return viaChokidar(real, onRaw, {
       usePolling: true,
       interval: usePolling ? interval : FALLBACK_POLL,
@@ -89,14 +95,32 @@ export function createHolder({ poll, accepts, onWarning }: HolderOptions): Holde
   };
 }
 
+interface Polling {
+  readonly usePolling: boolean;
+  /** Milliseconds */
+  readonly interval: number;
+}
+
+/** CHOKIDAR_USEPOLLING and CHOKIDAR_INTERVAL have the last word, as in every tool with chokidar in it. */
+async function readPolling(poll: number | false): Promise<Polling> {
+  const { watch } = await import('chokidar');
+  return watch([], { usePolling: poll !== false, interval: poll || 100 }).options;
+}
+
 function nodeFolder(dir: string, onEvent: (name: string | undefined) => void): Hold {
   const watcher = watchFolder(dir, (_, name) => onEvent(name ?? undefined));
   watcher.on('error', () => onEvent(undefined)); // on Windows: the folder was deleted
   return watcher;
 }
 
-function viaChokidar(dir: string, onRaw: (name: string) => void, options: ChokidarOptions): Promise<Hold> {
-  const watcher = chokidar.watch(dir, { ...options, depth: 0, ignoreInitial: true, atomic: false });
+async function viaChokidar(
+  dir: string,
+  onRaw: (name: string) => void,
+  options: ChokidarOptions,
+): Promise<Hold> {
+  // Loaded once the server listens already: requests come first.
+  const { watch } = await import('chokidar');
+  const watcher = watch(dir, { ...options, depth: 0, ignoreInitial: true, atomic: false });
   let lastEvent = -Infinity;
   watcher.on('raw', (_, name) => {
     lastEvent = performance.now();

@@ -3,6 +3,8 @@
 
 /** Name of the query parameter that carries a stylesheet's version. */
 export const VERSION_QUERY = 'live-sse';
+/** In the place of a version: all remembered texts of the stylesheet, as JSON, the newest first. */
+export const ALL_VERSIONS = 'all';
 
 const VERSION = new RegExp(`[?&]${VERSION_QUERY}=([\\w.-]{1,128})(?:&|$)`);
 

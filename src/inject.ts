@@ -15,6 +15,8 @@ export interface Stamp {
   readonly file?: string | undefined;
   /** Name under which the document's source is remembered. */
   readonly source?: string | undefined;
+  /** Names of what the page is not to do in place. */
+  readonly plain?: string | undefined;
 }
 
 export interface HtmlOptions {
@@ -182,8 +184,14 @@ function openingOf(form: Form, src: string): string {
   return `${start} src="${escapeAttribute(src)}"`;
 }
 
-function tagOf(form: Form, { src, id, file, source }: Stamp, nonce: string | undefined): string {
-  const attributes = Object.entries({ 'data-id': id, 'data-file': file, 'data-source': source, nonce })
+function tagOf(form: Form, { src, id, file, source, plain }: Stamp, nonce: string | undefined): string {
+  const attributes = Object.entries({
+    'data-id': id,
+    'data-file': file,
+    'data-source': source,
+    'data-plain': plain,
+    nonce,
+  })
     .map(([name, value]) => (value === undefined ? '' : ` ${name}="${escapeAttribute(value)}"`))
     .join('');
   return `${openingOf(form, src)}${attributes}></script>`;

@@ -7,12 +7,7 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http';
-import {
-  createSecureServer,
-  type Http2SecureServer,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from 'node:http2';
+import type { Http2SecureServer, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import { isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
@@ -58,7 +53,7 @@ const PATIENCE = 300;
  */
 export async function listen(handle: RequestListener, options: ListenOptions): Promise<Listening> {
   const { host, port } = options;
-  const create = () => (options.tls ? createSecure(handle, options.tls) : createPlain(handle));
+  const create = await creator(handle, options.tls);
   const last = port ?? LAST_PORT;
   for (let candidate = port ?? FIRST_PORT; ; candidate++) {
     try {
@@ -115,7 +110,18 @@ function createPlain(handle: RequestListener): Listener {
   };
 }
 
-function createSecure(handle: RequestListener, tls: NonNullable<ListenOptions['tls']>): Listener {
+/** HTTP/2 takes its time to load: who does not need it starts without. */
+async function creator(handle: RequestListener, tls: ListenOptions['tls']): Promise<() => Listener> {
+  if (!tls) return () => createPlain(handle);
+  const { createSecureServer } = await import('node:http2');
+  return () => secure(handle, createSecureServer, tls);
+}
+
+function secure(
+  handle: RequestListener,
+  createSecureServer: typeof import('node:http2').createSecureServer,
+  tls: NonNullable<ListenOptions['tls']>,
+): Listener {
   const server = createSecureServer({ ...tls, allowHTTP1: true, handshakeTimeout: LIMITS.headersTimeout });
   Object.assign(server, LIMITS); // of HTTP/1.1; the constructor doesn't take them
   const sockets = new Set<Socket>();

@@ -5,6 +5,7 @@ import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { relative, resolve } from 'node:path';
 import { type Build, createBuild } from './build.ts';
+import { names, openInEditor, placeOf } from './editor.ts';
 import { type Change, classify, type Failure, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
 import type { Cors } from './guard.ts';
@@ -14,7 +15,9 @@ import { errorPage, sendPage } from './pages.ts';
 import { policyNotice, readPolicy } from './policy.ts';
 import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
+import { refusedSheet } from './sheets.ts';
 import { createSources } from './sources.ts';
+import { failureOf, pathsOf } from './triggers.ts';
 import { type Matcher, watch } from './watch.ts';
 
 /** A request handler as connect, Express, Polka and node:http know it. */
@@ -38,6 +41,13 @@ export interface LiveOptions {
   readonly poll?: number | false;
   /** Which event a batch of changes becomes; `undefined` sends none. @default the server's own decision */
   readonly classify?: (changes: readonly Change[]) => PageEvent | undefined;
+  /**
+   * What pages show by a plain reload only: everything (`true`), or these: `css`, `assets` (images, fonts, media), `html`;
+   * with `place`, a reload does not keep scroll, focus and fields. @default false: whatever can be is shown in place
+   */
+  readonly reloadOnly?: boolean | readonly InPlace[];
+  /** Shows failed builds over the page. @default true */
+  readonly overlay?: boolean;
   /** URL path of the event stream, and of the client script below it. @default '/__events' */
   readonly path?: string;
   /** Host names to serve besides localhost and IP addresses; a leading dot takes subdomains. @default [] */
@@ -45,6 +55,10 @@ export interface LiveOptions {
   /** Origins whose pages may read what is served; `true` is any. @default false */
   readonly cors?: Cors;
 }
+
+const IN_PLACE = ['css', 'assets', 'html', 'place'] as const;
+/** What pages do in place of a plain reload. */
+export type InPlace = (typeof IN_PLACE)[number];
 
 /** What can be listened to with `on()`. */
 export interface LiveEvents {
@@ -225,6 +239,25 @@ export function wire(options: WiringOptions): Wiring {
     stream.on(event, () => news.emit(event, { clients: stream.clients }));
   }
 
+  function trigger(type: string, data: unknown): number {
+    if (type === 'reload' || type === 'css') stream.publish({ type, paths: checkPaths(pathsOf(data)) });
+    else if (type === 'failure') stream.fail(data === null ? undefined : toFailure(failureOf(data)));
+    else stream.send(type, data);
+    return stream.clients;
+  }
+
+  async function open(data: unknown): Promise<string | undefined> {
+    const place = placeOf(data);
+    if (!stream.failure || !names(stream.failure, place.file)) {
+      throw new RangeError(`Cannot open "${place.file}": no build has failed there`);
+    }
+    if (await openInEditor(place, [process.cwd(), ...options.watched])) return undefined;
+    const problem =
+      'Cannot open an editor: set LAUNCH_EDITOR to the command of yours, and start the server again';
+    news.tell(problem);
+    return problem;
+  }
+
   const sources = createSources();
   const routes = createRoutes({
     base,
@@ -233,16 +266,32 @@ export function wire(options: WiringOptions): Wiring {
     onNotice: news.tell,
     source: sources.find,
     connect: stream.connect,
+    trigger,
+    open,
   });
 
+  const plain = plainKinds(options);
   const stamp = (req: IncomingMessage, made: Pick<Stamp, 'file' | 'source'> = {}): Stamp => ({
     ...made,
     src: relativeTo(req, `${base}/client.js`),
+    plain,
     id: madeAt.get(req) ?? stream.lastId,
   });
 
+  /** The changes and stylesheets of which it was said why pages do not take them. */
+  const refused = new Set<string>();
+  const tellRefused = (req: Pick<IncomingMessage, 'url' | 'headers'>, res: ServerResponse) => {
+    const { key, line } = refusedSheet(req, res) ?? {};
+    if (key === undefined || line === undefined || refused.has(key)) return;
+    if (refused.size > 100) refused.clear();
+    refused.add(key);
+    news.tell(line);
+  };
+
   const middleware: Handler = async (req, res, next) => {
     if (routes.handle(req, res)) return;
+    const { url, headers } = req; // as it came: what falls back to a page gives it another address
+    res.once('finish', () => tellRefused({ url, headers }, res));
     if (build && isPage(req) && !(await build.isDone(BUILD_PATIENCE))) {
       stoodIn = true;
       injectResponse(req, res, () => stamp(req), { onNotice: news.tell, conditional });
@@ -338,8 +387,15 @@ function locateChange(change: Change, paths: readonly string[]): readonly Change
   return paths.length === 0 ? [change] : paths.map((path) => ({ ...change, path }));
 }
 
+/** For the tag: what the page is not to do; `undefined` if it may do all. */
+function plainKinds({ reloadOnly = false, overlay = true }: LiveOptions): string | undefined {
+  const kinds = reloadOnly === true ? IN_PLACE : reloadOnly || [];
+  return [...kinds, ...(overlay ? [] : ['overlay'])].join(' ') || undefined;
+}
+
 function checkOptions({
   path = '/__events',
+  reloadOnly = false,
   watch: watched,
   allowedHosts = [],
   poll = false,
@@ -347,6 +403,12 @@ function checkOptions({
   if (!/^(\/[A-Za-z0-9_.~-]+)+$/.test(path)) {
     throw new RangeError(
       `The event stream cannot be at "${path}": give a path like /__events, without a slash at its end`,
+    );
+  }
+  for (const kind of typeof reloadOnly === 'boolean' ? [] : reloadOnly) {
+    if (IN_PLACE.includes(kind)) continue;
+    throw new RangeError(
+      `Cannot reload only for "${kind}": give some of ${IN_PLACE.join(', ')}, or true for all`,
     );
   }
   if (

@@ -12,6 +12,8 @@ export interface Protocol extends Pick<Channel, 'connect' | 'on' | 'close'> {
   readonly clients: number;
   /** Id of the newest event: what a page made now has heard of. */
   readonly lastId: string;
+  /** What the pages are shown of a build that failed. */
+  readonly failure: Failure | undefined;
   /** Tells the pages of a change. A failure is over then. */
   publish(event: PageEvent): void;
   /**
@@ -58,6 +60,9 @@ export function createProtocol(script: string): Protocol {
     },
     get lastId() {
       return channel.lastId;
+    },
+    get failure() {
+      return failure;
     },
     publish({ type, paths, gone, templates }) {
       failure = undefined;

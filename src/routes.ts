@@ -1,11 +1,21 @@
-// A request → our own routes: the event stream and the client's scripts. Whoever may not ask is turned away here, before
-// anything else looks at the request.
+// A request → our own routes: the event stream, the client's scripts, and the triggers of events. Whoever may not ask is
+// turned away here, before anything else looks at the request.
 
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
-import { type Asking, type Cors, mayListen, refuseHost, sharingHeaders, strangerNotice } from './guard.ts';
+import {
+  type Asking,
+  type Cors,
+  isOwnPage,
+  mayListen,
+  mayWrite,
+  refuseHost,
+  sharingHeaders,
+  strangerNotice,
+} from './guard.ts';
+import { readJson } from './triggers.ts';
 
 export interface RouteOptions {
   /** URL path of the stream; the client's scripts are below it. */
@@ -17,6 +27,16 @@ export interface RouteOptions {
   readonly source: (hash: string) => Buffer | undefined;
   /** Opens the event stream. */
   readonly connect: (req: IncomingMessage, res: ServerResponse) => unknown;
+  /**
+   * Triggers an event, and gives the count of those who hear it.
+   * @throws {RangeError | TypeError} in words for the sender
+   */
+  readonly trigger: (type: string, data: unknown) => number;
+  /**
+   * Opens a place in the developer's editor; gives the reason if that cannot be done.
+   * @throws {RangeError} in words for the sender, if it may not
+   */
+  readonly open: (place: unknown) => Promise<string | undefined>;
 }
 
 const CLIENT_FOLDER = new URL('../dist/client/', import.meta.url);
@@ -29,7 +49,7 @@ export interface Routes {
 }
 
 export function createRoutes(options: RouteOptions): Routes {
-  const { base, allowedHosts, cors, onNotice, source, connect } = options;
+  const { base, allowedHosts, cors, onNotice, source, connect, trigger, open } = options;
 
   function handle(req: IncomingMessage, res: ServerResponse): boolean {
     const asking = toAsking(req);
@@ -44,7 +64,9 @@ export function createRoutes(options: RouteOptions): Routes {
     if (route === undefined) return false;
     const stranger = route === '/client.js' ? strangerNotice(asking, cors) : undefined;
     if (stranger) onNotice(stranger);
-    if (route !== '') void sendPart(req, res, { route, source });
+    const [, type] = /^\/([\w:-]+)$/.exec(route) ?? [];
+    if (type !== undefined && !isRead(req)) void take(req, res, { type, asking, trigger, open });
+    else if (route !== '') void sendPart(req, res, { route, source });
     else if (!mayListen(asking, cors)) {
       answer(res, 403, 'Forbidden: the event stream is for pages of this server\n');
     } else if (req.method === 'OPTIONS' && cors === false) {
@@ -63,13 +85,20 @@ export function createRoutes(options: RouteOptions): Routes {
 
 function toAsking(req: IncomingMessage): Asking {
   const { headers, rawHeaders, socket, httpVersion } = req;
+  const { remoteAddress = '', localAddress } = socket;
+  const fromLoopback = /^(::ffff:)?127\.|^::1$/.test(remoteAddress);
   return {
     headers,
     rawHeaders,
     version: httpVersion,
     secure: (socket as Partial<TLSSocket>).encrypted === true,
-    fromLoopback: /^(::ffff:)?127\.|^::1$/.test(socket.remoteAddress ?? ''),
+    fromLoopback,
+    fromHere: fromLoopback || (remoteAddress !== '' && remoteAddress === localAddress),
   };
+}
+
+function isRead({ method }: IncomingMessage): boolean {
+  return method === 'GET' || method === 'HEAD';
 }
 
 /** What follows `base` in the decoded path of a request for one of our own routes; `undefined` for all others. */
@@ -107,6 +136,36 @@ function answer(
   res.end(body);
 }
 
+interface Taking extends Pick<RouteOptions, 'trigger' | 'open'> {
+  readonly type: string;
+  readonly asking: Asking;
+}
+
+/** Triggers the event of this type with the data in the body, or opens the editor, which only our own overlay may do. */
+async function take(
+  req: IncomingMessage,
+  res: ServerResponse,
+  { type, asking, trigger, open }: Taking,
+): Promise<void> {
+  if (req.method !== 'POST') return answer(res, 405, 'Method Not Allowed\n', { Allow: 'POST' });
+  if (!mayWrite(asking) || (type === 'open' && !isOwnPage(asking))) {
+    return answer(res, 403, 'Forbidden: only programs and pages of this machine may do that\n');
+  }
+  const read = await readJson(req);
+  if ('status' in read) return answer(res, read.status, `${read.reason}\n`);
+  try {
+    if (type === 'open') {
+      const problem = await open(read.data);
+      return answer(res, problem ? 500 : 200, problem ?? '');
+    }
+    const body = `${JSON.stringify({ clients: trigger(type, read.data) })}\n`;
+    answer(res, 200, body, { 'Content-Type': 'application/json' });
+  } catch (error) {
+    const isTheirs = error instanceof RangeError || error instanceof TypeError;
+    answer(res, isTheirs ? 400 : 500, `${isTheirs ? error.message : 'Internal Server Error'}\n`);
+  }
+}
+
 /** A script of the client by its name, or a source by its hash, below the stream's path. */
 async function sendPart(
   req: IncomingMessage,
@@ -116,9 +175,7 @@ async function sendPart(
   const [, name, hash] = /^\/(?:([a-z]+)\.js|source\/([\w-]+))$/.exec(route) ?? [];
   const part = name ? await readScript(name) : hash ? source(hash) : undefined;
   if (!part) return answer(res, 404, 'Not Found\n');
-  if (req.method !== 'GET' && req.method !== 'HEAD') {
-    return answer(res, 405, 'Method Not Allowed\n', { Allow: 'GET, HEAD' });
-  }
+  if (!isRead(req)) return answer(res, 405, 'Method Not Allowed\n', { Allow: 'GET, HEAD' });
   const etag = `"${createHash('sha1').update(part).digest('base64url')}"`;
   const type = name ? 'text/javascript; charset=utf-8' : 'text/plain; charset=utf-8';
   const headers = { 'Content-Type': type, 'Cache-Control': 'no-cache', ETag: etag };

@@ -9,13 +9,13 @@ import {
 } from 'node:http';
 import { resolve, sep } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { type Credentials, type Identity, namesFor, readCredentials, selfSigned } from './certificate.ts';
+import type { Credentials, Identity } from './certificate.ts';
 import { toPath } from './events.ts';
 import { isWithin } from './links.ts';
 import { type Listening, type ListeningServer, listen, refuse } from './listen.ts';
 import { type Handler, type Live, type LiveOptions, type Wiring, watchedPaths, wire } from './live.ts';
 import { errorPage, sendPage } from './pages.ts';
-import { type Proxy as BackEnd, createProxy } from './proxy.ts';
+import type { Proxy as BackEnd } from './proxy.ts';
 import { serveFiles } from './static.ts';
 
 export interface StartOptions extends LiveOptions {
@@ -93,7 +93,7 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
   const root = await toFolder(options.root ?? '.');
   // A back end for everything, and no folder that its URLs could be those of: any file may be in any page.
   const unmapped = typeof options.proxy === 'string' && options.root === undefined;
-  const proxy = options.proxy === undefined ? undefined : toProxy(options.proxy, () => wiring);
+  const proxy = options.proxy === undefined ? undefined : await toProxy(options.proxy, () => wiring);
   const wiring = wire({
     ...options,
     watched: toWatch(options.watch, unmapped && options.watch ? [] : [root, ...Object.values(mounts)]),
@@ -127,6 +127,7 @@ interface Made {
 async function identify(options: StartOptions, wiring: Wiring): Promise<Identity | undefined> {
   const { https = false, host = 'localhost', allowedHosts } = options;
   if (https === false) return undefined;
+  const { namesFor, readCredentials, selfSigned } = await import('./certificate.ts');
   if (https !== true) return readCredentials(https);
   return selfSigned(namesFor(host, allowedHosts), { onNotice: wiring.tell });
 }
@@ -135,7 +136,11 @@ function toWatch(asked: LiveOptions['watch'], own: readonly string[]): readonly 
   return asked === false ? [] : [...own, ...watchedPaths(asked)];
 }
 
-function toProxy(targets: string | Readonly<Record<string, string>>, wiring: () => Wiring): BackEnd {
+async function toProxy(
+  targets: string | Readonly<Record<string, string>>,
+  wiring: () => Wiring,
+): Promise<BackEnd> {
+  const { createProxy } = await import('./proxy.ts');
   return createProxy(targets, {
     onNotice: (line) => wiring().tell(line),
     down: (req, res, target) => {

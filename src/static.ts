@@ -9,7 +9,7 @@ import { pipeline } from 'node:stream/promises';
 import { setImmediate } from 'node:timers/promises';
 import sirv from 'sirv';
 import { type Answer, answerTo } from './conditional.ts';
-import { versionImports, versionOf } from './imports.ts';
+import { ALL_VERSIONS, versionImports, versionOf } from './imports.ts';
 import {
   errorPage,
   listingPage,
@@ -31,6 +31,7 @@ import {
   type Target,
   targetOf,
 } from './resolve.ts';
+import { emptySheet } from './sheets.ts';
 import {
   contentType,
   createVersions,
@@ -112,6 +113,8 @@ export function serveFiles(
   const resolver = createResolver(root, { ...options, onNotice: notice });
   const versionNow = createVersions(openFile, MEMORY);
   const sent = new WeakSet<Buffer>();
+  /** Empty stylesheets that the terminal has heard of. */
+  const told = new WeakSet<Buffer>();
 
   async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
     preset(res, { 'X-Content-Type-Options': 'nosniff' });
@@ -184,7 +187,10 @@ export function serveFiles(
     if (found.stats.size > limit) return sendLarge(exchange, found, status);
     const version = await versionNow(found);
     if (!version) return false;
-    const { res } = exchange;
+    const { req, res, target } = exchange;
+    const asked = stylesheetVersion(found, target);
+    if (asked !== undefined) tellEmpty(target, version);
+    if (asked === ALL_VERSIONS) return sendTexts(req, res, version);
     preset(res, { 'Content-Type': version.type });
     const body = represent(exchange, found, version);
     const isRaw = body === version.body;
@@ -200,16 +206,24 @@ export function serveFiles(
     return true;
   }
 
+  function tellEmpty(target: Target, { body, older }: Version): void {
+    if (!isBlank(body) || older.every(isBlank) || told.has(body)) return;
+    told.add(body);
+    options.onNotice?.(printable(emptySheet(nameOf(target))));
+  }
+
   /** The bytes of a file as they are sent. */
   function represent({ req, res, target }: Exchange, found: FoundFile, version: Version) {
-    const { body, type } = version;
+    const { body, type, older } = version;
     if (document && DOCUMENT.test(found.file)) {
       return document({ req, res, body, type, path: found.path });
     }
     const asked = stylesheetVersion(found, target);
-    if (asked === undefined || !body.includes('@import')) return body;
+    if (asked === undefined) return body;
+    const sheet = isBlank(body) ? (older.find((it) => !isBlank(it)) ?? body) : body;
+    if (!sheet.includes('@import')) return sheet;
     // Latin-1 keeps every byte, whatever the encoding is.
-    return Buffer.from(versionImports(body.toString('latin1'), asked), 'latin1');
+    return Buffer.from(versionImports(sheet.toString('latin1'), asked), 'latin1');
   }
 
   /** Sends from the descriptor, never more than was promised; if there is less, the connection ends with the file. */
@@ -286,6 +300,22 @@ export function wantsSinglePage(headers: IncomingHttpHeaders, { segments }: Targ
   if (dest !== undefined)
     return /^(?:document|i?frame|embed|object)$/.test(String(dest)) && !ASSET.test(name);
   return !/\.[^.]+$/.test(name) && /text\/html|\*\/\*/.test(headers.accept ?? '*/*');
+}
+
+/** In the middle of a save, as a rule. A stylesheet that is meant to be without rules has a comment. */
+function isBlank(body: Buffer): boolean {
+  return body.length < 1_000 && body.toString('latin1').trim() === '';
+}
+
+/** All texts of a stylesheet, the newest first: what a script has made of one of them is found by it. */
+function sendTexts(req: IncomingMessage, res: ServerResponse, { body, older }: Version): true {
+  const decoder = new TextDecoder();
+  const texts = [body, ...older].filter((it) => !isBlank(it)).map((it) => decoder.decode(it));
+  const json = Buffer.from(JSON.stringify(texts));
+  preset(res, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
+  res.setHeader('Content-Length', json.length);
+  res.end(req.method === 'HEAD' ? undefined : json);
+  return true;
 }
 
 /** The version a stylesheet was asked for under: such an answer never has to be asked for again. */

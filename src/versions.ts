@@ -31,6 +31,8 @@ export interface Version {
   readonly modified: number;
   /** The latest `modified` of other bytes of this file: a date up to it proves nothing. 0 if there were none. */
   readonly supersedes: number;
+  /** What a stylesheet was before, the newest first; empty for anything else. */
+  readonly older: readonly Buffer[];
 }
 
 interface Known extends Version {
@@ -39,6 +41,8 @@ interface Known extends Version {
   readonly sure: boolean;
 }
 
+/** How many earlier versions of a stylesheet are remembered. */
+const OLDER = 8;
 /** How often a file that changes while it is read is read again. */
 const ATTEMPTS = 20;
 
@@ -55,7 +59,7 @@ export function createVersions(
     forget(file);
     if (version.body.length > limit / 2) return;
     known.set(file, version);
-    total += version.body.length;
+    total += sizeOf(version);
     for (const oldest of known.keys()) {
       if (total <= limit) return;
       forget(oldest);
@@ -63,7 +67,8 @@ export function createVersions(
   }
 
   function forget(file: string): void {
-    total -= known.get(file)?.body.length ?? 0;
+    const version = known.get(file);
+    total -= version ? sizeOf(version) : 0;
     known.delete(file);
   }
 
@@ -124,8 +129,17 @@ function isFresh({ ctimeNs }: BigIntStats): boolean {
 // The same bytes stay the same Buffer: what is made of them is remembered by it.
 function follow(read: Known, before: Known | undefined): Known {
   if (!before) return read;
-  if (before.etag === read.etag) return { ...read, body: before.body, supersedes: before.supersedes };
-  return { ...read, supersedes: Math.max(before.supersedes, before.modified) };
+  const { body, supersedes, older } = before;
+  if (before.etag === read.etag) return { ...read, body, supersedes, older };
+  return {
+    ...read,
+    supersedes: Math.max(supersedes, before.modified),
+    older: /^text\/css/.test(read.type) ? [body, ...older].slice(0, OLDER) : [],
+  };
+}
+
+function sizeOf({ body, older }: Version): number {
+  return [body, ...older].reduce((sum, { length }) => sum + length, 0);
 }
 
 async function readWhole(open: Open, found: FoundFile): Promise<Known | undefined> {
@@ -148,6 +162,7 @@ async function readWhole(open: Open, found: FoundFile): Promise<Known | undefine
       etag: etagOf(body),
       modified: modifiedOf(stats),
       supersedes: 0,
+      older: [],
       facts: factsOf(stats),
       sure,
     };

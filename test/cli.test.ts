@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createServer as createHttpServer } from 'node:http';
 import { request } from 'node:https';
 import { createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
@@ -15,7 +16,7 @@ interface Running extends Disposable {
   readonly child: ChildProcess;
   readonly out: () => string;
   readonly err: () => string;
-  /** Resolves with the exit code. */
+  /** Resolves with the exit code, within half a minute of being asked for. */
   readonly ended: Promise<number | null>;
   /** The address it prints. */
   url(): Promise<string>;
@@ -40,7 +41,9 @@ function run(args: readonly string[], options: { cwd?: string; env?: NodeJS.Proc
     child,
     out: () => out,
     err: () => err,
-    ended: within('the command to end', ended, 30_000),
+    get ended() {
+      return within('the command to end', ended, 30_000);
+    },
     url: () => until('the address', () => /https?:\/\/\S+/.exec(out)?.[0], 20_000),
     [Symbol.dispose]: () => child.kill('SIGKILL'),
   };
@@ -278,6 +281,136 @@ test('live-sse shows control characters of a file name instead of sending them t
   const out = await until('the line of the change', () => running.out().includes('owned') && running.out());
   assert.ok(out.includes('a\\u001b]0;owned\\u0007.txt'), out);
   assert.not.ok(out.includes('\u001b]0;'));
+});
+
+/** Runs a command to its end, among the servers noted in a folder. */
+async function call(args: readonly string[], cwd: string, notes: string) {
+  using running = run(args, { cwd, env: { XDG_RUNTIME_DIR: notes } });
+  return { code: await running.ended, out: running.out(), err: running.err() };
+}
+
+const NOBODY = 'Cannot find a server of this folder: start live-sse, or name the port with --port\n';
+
+test('live-sse reload and send reach the server of the folder, or of the port', async () => {
+  using site = folder({ 'site/a b.html': 'x', 'lib/c.js': 'x' });
+  using notes = folder();
+  const env = { XDG_RUNTIME_DIR: notes.path };
+  using server = run(['site', '--mount', '/lib=lib', '-p', '0'], { cwd: site.path, env });
+  const url = await server.url();
+  const { port } = new URL(url);
+  using stream = await openStream(`${url}__events`);
+  await stream.next('hello');
+  const calls: [args: string[], cwd: string, event: string, data: string][] = [
+    [['reload'], site.path, 'reload', '{"paths":[]}'],
+    [
+      ['reload', 'site/a b.html', 'lib/c.js', '/ü?x'],
+      site.path,
+      'reload',
+      '{"paths":["/a%20b.html","/lib/c.js","/%C3%BC"]}',
+    ],
+    [['reload', 'a b.html'], site.file('site'), 'reload', '{"paths":["/a%20b.html"]}'],
+    [['send', 'clock', '{"a":1}'], site.path, 'clock', '{"a":1}'],
+    [['send', '-p', port, 'clock', 'ten past'], '/', 'clock', 'ten past'],
+    [['send', 'failure', '{"message":"Broken"}'], site.path, 'failure', '{"message":"Broken"}'],
+  ];
+  for (const [args, cwd, event, data] of calls) {
+    const out = `Sent ${event} to 1 browser at ${url}\n`;
+    assert.equal(await call(args, cwd, notes.path), { code: 0, out, err: '' });
+    assert.is((await stream.next(event)).data, data);
+  }
+  const unnoted = await call(['reload', '-q', '-p', port], site.path, notes.file('empty'));
+  assert.equal(unnoted, { code: 0, out: '', err: '' });
+  await stream.next('reload');
+});
+
+const refusedCommands: [args: string[], err: string][] = [
+  [['reload', '--open'], 'reload takes no --open: to serve a folder of that name, write ./reload'],
+  [['send'], 'Say what to send: live-sse send <type> [data]'],
+  [['send', 'a', 'b', 'c'], 'Cannot send "b" and "c": quote the data as one word'],
+  [['send', 'open'], 'Cannot send the event type "open": EventSource has an event of that name. Use another'],
+];
+for (const [args, err] of refusedCommands) {
+  test(`live-sse ${args.join(' ')} says what is wrong and exits with 2`, async () => {
+    using site = folder();
+    assert.equal(await call(args, site.path, site.path), { code: 2, out: '', err: `${err}\n` });
+  });
+}
+
+test('live-sse reload and send of what the server refuses exit with 2', async () => {
+  using site = folder({ 'index.html': 'x' });
+  const env = { XDG_RUNTIME_DIR: site.file('.notes') };
+  using server = run(['-p', '0'], { cwd: site.path, env });
+  const url = await server.url();
+  assert.equal(await call(['reload', '../package.json'], site.path, env.XDG_RUNTIME_DIR), {
+    code: 2,
+    out: '',
+    err: `Cannot reload "../package.json": ${url} does not serve it. Give its URL path, like /package.json\n`,
+  });
+  assert.equal(await call(['send', 'ping'], site.path, env.XDG_RUNTIME_DIR), {
+    code: 2,
+    out: '',
+    err: `Cannot send an event of type "ping": that type is live-sse's own. Choose another name\n`,
+  });
+});
+
+test('live-sse reload with several servers, or none, says what to do; ./reload is a folder', async () => {
+  using site = folder({ 'site/index.html': 'x', 'reload/index.html': 'a folder' });
+  using notes = folder();
+  const env = { XDG_RUNTIME_DIR: notes.path };
+  assert.equal(await call(['reload'], site.path, notes.path), { code: 1, out: '', err: NOBODY });
+  using first = run(['site', '-p', '0'], { cwd: site.path, env });
+  using second = run(['./reload', '-p', '0'], { cwd: site.path, env });
+  const [url, other] = [await first.url(), await second.url()];
+  assert.match((await get(other, '/', { headers: navigation })).text, /a folder/);
+  const noted = () => readdirSync(notes.file('live-sse')).length;
+  await until('both to be noted', () => noted() === 2);
+  const several = await call(['reload'], site.path, notes.path);
+  assert.is(several.code, 1);
+  assert.match(
+    several.err,
+    /^Cannot tell which server you mean: name its port with --port\. http:.+, http:.+\n$/,
+  );
+
+  second.child.kill('SIGINT');
+  await second.ended;
+  assert.is(noted(), 1);
+  first.child.kill('SIGKILL');
+  await first.ended;
+  assert.equal(await call(['reload'], site.path, notes.path), { code: 1, out: '', err: NOBODY });
+  assert.is(noted(), 0);
+  assert.equal(await call(['reload', '-p', new URL(url).port], site.path, notes.path), {
+    code: 1,
+    out: '',
+    err: `Cannot send to ${url}: nothing answers there. Start live-sse first\n`,
+  });
+});
+
+test('live-sse send reaches a server with a certificate of its own, noted or not', async () => {
+  using site = folder({ 'index.html': 'x' });
+  using notes = folder();
+  using server = run([site.path, '--https', '-p', '0'], { env: { XDG_RUNTIME_DIR: notes.path } });
+  const url = await server.url();
+  for (const [folder, to] of [
+    [notes.path, url],
+    [notes.file('empty'), url.replace('https', 'http')],
+  ] as const) {
+    using sent = run(['send', 'clock', '-p', new URL(url).port], { env: { XDG_RUNTIME_DIR: folder } });
+    assert.is(await sent.ended, 0);
+    assert.is(sent.out(), `Sent clock to 0 browsers at ${to}\n`);
+  }
+});
+
+test('live-sse send to what is no live-sse says so', async () => {
+  const other = createHttpServer((_req, res) => res.end('hello')).listen(0, '127.0.0.1');
+  await within('the other program to listen', new Promise((resolve) => other.once('listening', resolve)));
+  const { port } = other.address() as { port: number };
+  const { code, err } = await outcome(['send', 'clock', '-p', String(port)]);
+  other.close();
+  assert.is(code, 1);
+  assert.is(
+    err,
+    `Cannot send to http://localhost:${port}/: what answers there is no live-sse that takes events\n`,
+  );
 });
 
 test('live-sse --https makes a certificate once; --cert and --key take one', async () => {

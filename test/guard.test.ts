@@ -5,6 +5,7 @@ import {
   type Cors,
   isAllowedHost,
   mayListen,
+  mayWrite,
   refuseHost,
   sharingHeaders,
   strangerNotice,
@@ -17,6 +18,7 @@ function asking(headers: Record<string, string>, rest: Partial<Asking> = {}): As
     secure: false,
     version: '1.1',
     fromLoopback: true,
+    fromHere: true,
     ...rest,
   };
 }
@@ -125,6 +127,33 @@ const listeners: [string, Record<string, string>, Cors, boolean][] = [
 for (const [name, headers, cors, expected] of listeners) {
   test(`mayListen() of ${name} is ${expected}`, () => {
     assert.is(mayListen(asking({ ...own, ...headers }), cors), expected);
+  });
+}
+
+const page = { origin: 'http://localhost:8080', 'sec-fetch-site': 'same-origin' };
+const writers: [string, Record<string, string>, Partial<Asking>, boolean][] = [
+  ['a program of this machine', {}, {}, true],
+  ['a program at an address', { host: '192.168.1.5:8080' }, {}, true],
+  ['a page of this origin', page, {}, true],
+  ['a page of this origin in an old browser', { origin: 'http://localhost:8080' }, {}, true],
+  ['another machine', {}, { fromHere: false }, false],
+  ['a page of this origin on another machine', page, { fromHere: false }, false],
+  ['a page over TLS that is not', page, { secure: true }, false],
+  ['another port', { origin: 'http://localhost:3000', 'sec-fetch-site': 'same-site' }, {}, false],
+  ['another site', { origin: 'http://evil.example', 'sec-fetch-site': 'cross-site' }, {}, false],
+  ['an opaque origin', { origin: 'null' }, {}, false],
+  ['this origin from another site', { ...page, 'sec-fetch-site': 'cross-site' }, {}, false],
+  ['a browser without Origin', { 'sec-fetch-site': 'same-origin' }, {}, false],
+  ['an address typed in', { 'sec-fetch-site': 'none' }, {}, false],
+  ['a name that is allowed, as of a tunnel', { host: 'mybox.local' }, {}, false],
+  ['nobody named', { host: '' }, {}, false],
+  ['somebody by way of a proxy', { 'x-forwarded-for': '203.0.113.7' }, {}, false],
+  ['somebody by way of another', { via: '1.1 tunnel' }, {}, false],
+];
+
+for (const [name, headers, rest, expected] of writers) {
+  test(`mayWrite() of ${name} is ${expected}`, () => {
+    assert.is(mayWrite(asking({ ...own, ...headers }, rest)), expected);
   });
 }
 

@@ -27,6 +27,7 @@ for (const [name, file] of [
   ['picomatch', 'ignore.ts'],
   ['uqr', 'cli.ts'],
   ['node-forge', 'certificate.ts'],
+  ['launch-editor', 'editor.ts'],
 ]) {
   test(`${name} is imported by ${file} alone`, () => assert.equal(importers(name ?? ''), [file]));
 }

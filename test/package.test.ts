@@ -1,7 +1,8 @@
 // The package as users get it: packed, installed into an empty folder, used from there.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { folder, get, navigation, openStream } from './harness.ts';
@@ -122,11 +123,33 @@ test('the package itself runs nothing when it is installed', () => {
   }
 });
 
-test('it installs few packages', () => {
+test('LICENSE names what is bundled into dist', () => {
+  const { dependencies, devDependencies } = JSON.parse(
+    readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+  );
+  const license = readFileSync(new URL('../LICENSE', import.meta.url), 'utf8');
+  const sources = readdirSync(new URL('../src/', import.meta.url)).map((name) =>
+    readFileSync(new URL(`../src/${name}`, import.meta.url), 'utf8'),
+  );
+  const bundled = Object.keys(devDependencies).filter((name) =>
+    sources.some((text) =>
+      new RegExp(`^import (?!type).* from '${name}'|import\\('${name}'\\)`, 'm').test(text),
+    ),
+  );
+  assert.ok(bundled.length > 0);
+  for (const name of bundled) assert.match(license, new RegExp(`^${name} `, 'm'));
+  assert.equal(Object.keys(dependencies), ['chokidar', 'mri', 'open', 'sirv']);
+});
+
+test('it installs at most 20 packages and 1 MB', () => {
   const packages = execFileSync('npm', ['ls', '--all', '--parseable'], { cwd: home.path, encoding: 'utf8' })
     .trim()
     .split('\n');
-  assert.ok(packages.length - 1 <= 24, `${packages.length - 1} packages`);
+  assert.ok(packages.length - 1 <= 20, `${packages.length - 1} packages`);
+  const bytes = readdirSync(home.file('node_modules'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);
+  assert.ok(bytes <= 1024 * 1024, `${bytes} bytes`);
   assert.not.ok(existsSync(home.file('node_modules/esbuild')));
 });
 

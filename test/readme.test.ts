@@ -94,6 +94,38 @@ const commands: Record<string, () => Promise<void>> = {
       /event: css\nid: \w+-1\ndata: {"paths":\["\/a\.css"\]}\n\n/.test(curl.printed()),
     );
   },
+  'npx live-sse reload site/about.html': async () => {
+    using program = runProgram('npx', ['live-sse', './site'], home.path);
+    using stream = await openStream(`${await program.url()}__events`);
+    await stream.next('hello');
+    using reload = runProgram('npx', ['live-sse', 'reload', 'site/about.html'], home.path);
+    assert.is((await stream.next('reload')).data, '{"paths":["/about.html"]}');
+    assert.match(await reload.output(), /Sent reload to 1 browser at http:\/\/localhost:\d+\/\n$/);
+  },
+  'npx live-sse send clock \'{"time":1}\'': async () => {
+    using program = runProgram('npx', ['live-sse', './site'], home.path);
+    using stream = await openStream(`${await program.url()}__events`);
+    await stream.next('hello');
+    using send = runProgram('npx', ['live-sse', 'send', 'clock', '{"time":1}'], home.path);
+    assert.is((await stream.next('clock')).data, '{"time":1}');
+    assert.match(await send.output(), /Sent clock to 1 browser /);
+  },
+  'curl -X POST localhost:8080/__events/reload': async () => {
+    using program = runProgram('npx', ['live-sse', './site'], home.path);
+    const { host } = new URL(await program.url());
+    using curl = runProgram('curl', ['-s', '-X', 'POST', `${host}/__events/reload`], home.path);
+    assert.is(await curl.output(), '{"clients":0}\n');
+  },
+  'curl --json \'{"message":"Unexpected ;","file":"src/a.py","line":3}\' localhost:8080/__events/failure':
+    async () => {
+      using program = runProgram('npx', ['live-sse', './site'], home.path);
+      const { host } = new URL(await program.url());
+      const failure = '{"message":"Unexpected ;","file":"src/a.py","line":3}';
+      using curl = runProgram('curl', ['-s', '--json', failure, `${host}/__events/failure`], home.path);
+      assert.is(await curl.output(), '{"clients":0}\n');
+      using stream = await openStream(`http://${host}/__events`);
+      assert.is((await stream.next('failure')).data, failure);
+    },
   'npx live-sse --proxy http://localhost:3000 --watch views': async () => {
     const backend = createServer((_req, res) => {
       res.setHeader('Content-Type', 'text/html').end('<!doctype html><title>Back end</title>');

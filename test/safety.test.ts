@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
-import { type AddressInfo, createServer as createSocketServer } from 'node:net';
+import { type AddressInfo, connect, createServer as createSocketServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -448,6 +448,71 @@ for (const method of writes) {
     assert.is(bodyOf(await ask('GET /a.txt HTTP/1.1')), 'a file');
   });
 }
+
+const triggerers = [
+  ...foreign,
+  ['Sec-Fetch-Site: none'],
+  ['Sec-Fetch-Site: same-origin'],
+  ['Origin: http://localhost', 'Sec-Fetch-Site: cross-site'],
+  ['Origin: http://localhost:80'],
+  ['X-Forwarded-For: 203.0.113.7'],
+  ['Forwarded: for=203.0.113.7'],
+  ['Host: mybox.local'],
+  ['Host: mybox.local', 'Origin: http://mybox.local', 'Sec-Fetch-Site: same-origin'],
+  ['Host: evil.example'],
+];
+
+for (const headers of triggerers) {
+  test(`P13 P27 a stranger triggers nothing, whatever is allowed: ${headers.join(', ')}`, async () => {
+    const friends = ['http://evil.example', 'http://localhost:1'];
+    for (const cors of [false, true, friends]) {
+      await using other = await start({ ...options, cors, allowedHosts: ['mybox.local'] });
+      using stream = await openStream(`http://localhost:${other.port}/__events`);
+      await stream.next('hello');
+      for (const type of ['reload', 'css', 'failure', 'clock', 'open']) {
+        const asked = { headers, port: other.port, shared: true };
+        const answer = await ask(`POST /__events/${type} HTTP/1.1`, asked);
+        assert.is(statusOf(answer), 403, type);
+      }
+      other.send('done');
+      await stream.next('done');
+      const heard = stream.events.map(({ type }) => type).filter((type) => !/hello|ping/.test(type));
+      assert.equal(heard, ['done']);
+    }
+  });
+}
+
+test('P13 GET and HEAD trigger nothing, other methods neither', async () => {
+  for (const type of ['reload', 'css', 'failure', 'clock', 'open']) {
+    for (const method of ['GET', 'HEAD']) {
+      assert.is(statusOf(await ask(`${method} /__events/${type} HTTP/1.1`)), 404);
+    }
+    for (const method of writes.filter((method) => method !== 'POST')) {
+      const answer = await ask(`${method} /__events/${type} HTTP/1.1`);
+      assert.is(statusOf(answer), 405);
+      assert.is(fieldOf(answer, 'allow'), 'POST');
+    }
+  }
+});
+
+test('P13 another machine triggers nothing, where the server is open to the network', async () => {
+  await using open = await start({ ...options, host: '0.0.0.0' });
+  const outer = Object.values(networkInterfaces())
+    .flatMap((entries) => entries ?? [])
+    .find(({ family, internal }) => family === 'IPv4' && !internal);
+  const line = 'POST /__events/reload HTTP/1.1\r\nConnection: close\r\nHost: ';
+  using local = raw(open.port, `${line}localhost\r\n\r\n`);
+  assert.is(statusOf(await local.end()), 200);
+  if (!outer) return;
+  using itself = raw(open.port, `${line}${outer.address}\r\n\r\n`, outer.address);
+  assert.is(statusOf(await itself.end()), 200);
+  // The other end is no address of loopback, and not the one that was called: as from another machine.
+  const socket = connect({ port: open.port, host: '127.0.0.1', localAddress: outer.address });
+  const answer = new Promise((resolve) => socket.setEncoding('utf8').once('data', resolve));
+  socket.write(`${line}localhost\r\nOrigin: http://localhost\r\n\r\n`);
+  assert.is(statusOf(String(await within('the answer', answer))), 403);
+  socket.destroy();
+});
 
 test('P13 an upgrade is a plain request, and opens nothing', async () => {
   for (const [protocol, door] of [

@@ -7,7 +7,7 @@ import type { Page } from 'puppeteer-core';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../src/events.ts';
-import { within } from '../harness.ts';
+import { until, within } from '../harness.ts';
 import { launch } from './chromium.ts';
 
 const E = '\x1b[';
@@ -63,6 +63,8 @@ interface Context {
   server: Server;
   url: string;
   page: Page;
+  /** What the buttons have asked for, as the server heard it. */
+  opened: unknown[];
   /** What the page's console says. */
   problems: string[];
   end(): PromiseLike<void>;
@@ -72,9 +74,18 @@ const test = suite<Context>('overlay');
 
 test.before(async (context) => {
   context.problems = [];
+  context.opened = [];
   context.server = createServer((req, res) => {
     if (req.url === '/overlay.js') {
       res.setHeader('content-type', 'text/javascript').end(script);
+      return;
+    }
+    if (req.method === 'POST' && req.url === '/open') {
+      assert.is(req.headers['content-type'], 'application/json');
+      req.on('data', (body: Buffer) => {
+        const [file] = context.opened[context.opened.push(JSON.parse(String(body))) - 1] as [string];
+        res.end(file === 'gone.js' ? 'Cannot open "gone.js"' : '');
+      });
       return;
     }
     // Everything else a browser asks for (an icon) is an empty page.
@@ -108,19 +119,19 @@ const failure: Failure = {
 const HOST = `document.querySelector('live-sse-overlay')`;
 const DIALOG = `${HOST}?.shadowRoot.querySelector('dialog')`;
 
-/** Loads the page at `path` and shows a failure there. What `open` is called with is in the page's `opened`. */
-async function show(context: Context, path: string, what: Failure, open = true): Promise<void> {
+/** Loads the page at `path` and shows a failure there. */
+async function show(context: Context, path: string, what: Failure): Promise<void> {
+  context.opened = [];
   await context.page.goto(context.url + path);
-  await showHere(context.page, what, open);
+  await showHere(context.page, what);
 }
 
-function showHere(page: Page, what: Failure, open = true): Promise<unknown> {
-  const options = open ? '{ open: (...place) => opened.push(place) }' : '{}';
+function showHere(page: Page, what: Failure): Promise<unknown> {
   return evaluate(
     page,
-    `globalThis.opened ??= []; import('/overlay.js').then((overlay) => {
+    `import('/overlay.js').then((overlay) => {
       globalThis.overlay = overlay;
-      overlay.showFailure(${JSON.stringify(what)}, ${options});
+      overlay.showFailure(${JSON.stringify(what)});
     })`,
   );
 }
@@ -130,9 +141,9 @@ const evaluate = (page: Page, code: string): Promise<unknown> => within(code, pa
 /** Waits until an expression is true in the page. */
 const becomes = (page: Page, code: string) => page.waitForFunction(code, { timeout: 5000 });
 
-test('is 2 KB at most', () => {
+test('is 2,176 bytes at most', () => {
   const size = gzipSync(script, { level: 9 }).length;
-  assert.ok(size <= 2048, `${size} bytes`);
+  assert.ok(size <= 2176, `${size} bytes`);
 });
 
 test('shows message, place and code; a second failure replaces it; hideFailure() removes it', async (context) => {
@@ -189,6 +200,7 @@ for (const [name, act] of [
 
 test('is above a modal dialog of the page, usable, and Escape leaves that one open', async (context) => {
   const { page, url } = context;
+  context.opened = [];
   await page.goto(`${url}/`);
   await evaluate(
     page,
@@ -197,7 +209,8 @@ test('is above a modal dialog of the page, usable, and Escape leaves that one op
   await showHere(page, failure);
   assert.is(await evaluate(page, `document.elementFromPoint(400, 60) === ${HOST}`), true);
   await page.click('live-sse-overlay >>> .at button');
-  assert.equal(await evaluate(page, 'opened'), [['src/app.ts', 12, 5]]);
+  await until('the place to be asked for', () => context.opened.length > 0);
+  assert.equal(context.opened, [['src/app.ts', 12, 5]]);
   await page.keyboard.press('Escape');
   await becomes(page, `!${HOST}`);
   assert.is(await evaluate(page, `own.open && document.activeElement.tagName`), 'INPUT');
@@ -384,7 +397,8 @@ for (const [name, output, expected] of places) {
     const { page } = context;
     await show(context, '/', { message: 'Bad', output });
     await page.click('live-sse-overlay >>> pre button');
-    assert.equal(JSON.parse(JSON.stringify(await evaluate(page, 'opened'))), [expected]);
+    await until('the place to be asked for', () => context.opened.length > 0);
+    assert.equal(context.opened, [expected]);
     assert.is(await evaluate(page, `${DIALOG}.querySelector('pre').textContent.includes('\\x1b')`), false);
   });
 }
@@ -397,11 +411,13 @@ test('what is no place of the own files is no button', async (context) => {
   assert.is(await evaluate(page, `${DIALOG}.querySelectorAll('pre button').length`), 0);
 });
 
-test('without `open` there are no buttons but the one that closes', async (context) => {
+test('the keyboard reaches a place; what the server says is shown beside it', async (context) => {
   const { page } = context;
-  await show(context, '/', { ...failure, output: 'src/app.ts:1:2' }, false);
-  assert.is(await evaluate(page, `${DIALOG}.querySelectorAll('button').length`), 1);
-  assert.ok(String(await evaluate(page, `${DIALOG}.textContent`)).includes('src/app.ts:12:5'));
+  await show(context, '/', { message: 'Bad', file: 'gone.js', line: 3 });
+  for (const key of ['Tab', 'Tab', 'Enter'] as const) await page.keyboard.press(key);
+  const place = `${DIALOG}.querySelector('.at').innerText`;
+  await becomes(page, `${place} === 'gone.js:3 Cannot open "gone.js"'`);
+  assert.equal(context.opened, [['gone.js', 3]]);
 });
 
 test('a long output is there at once', async (context) => {
@@ -410,8 +426,7 @@ test('a long output is there at once', async (context) => {
   await show(context, '/', { message: 'Bad', output });
   const ms = await evaluate(
     page,
-    `(() => { const begin = performance.now(); overlay.showFailure(${JSON.stringify({ message: 'x', output })},
-      { open() {} }); return performance.now() - begin; })()`,
+    `(() => { const begin = performance.now(); overlay.showFailure(${JSON.stringify({ message: 'x', output })}); return performance.now() - begin; })()`,
   );
   assert.ok(Number(ms) < 1000, `${ms} ms`);
 });

@@ -158,7 +158,8 @@ for (const [name, origin] of [
     await page.evaluate(async (base) => {
       document.body.innerHTML = `<iframe name="target"></iframe>
         <form method="post" enctype="text/plain" action="${base}data.json" target="target"><input name="a" value="b"></form>
-        <form method="post" action="${base}__events" target="target"><input name="a" value="b"></form>`;
+        <form method="post" action="${base}__events" target="target"><input name="a" value="b"></form>
+        <form method="post" action="${base}__events/reload" target="target"></form>`;
       for (const form of document.forms) {
         const loaded = new Promise((resolve) => {
           (document.querySelector('iframe') ?? form).addEventListener('load', resolve, { once: true });
@@ -169,10 +170,12 @@ for (const [name, origin] of [
       navigator.sendBeacon(`${base}plain.js`, 'x');
       await fetch(`${base}a.css`, { method: 'POST', mode: 'no-cors', body: 'x' }).catch(() => {});
       await fetch(`${base}a.css`, { method: 'PUT', body: 'x' }).catch(() => {});
+      await fetch(`${base}__events/css`, { method: 'POST', mode: 'no-cors' }).catch(() => {});
     }, site.server.url);
     const wanted = ['POST /data.json 405', 'POST /plain.js 405', 'POST /a.css 405', 'OPTIONS /a.css 405'];
     await until(`${wanted} in ${site.answered}`, () => wanted.every((line) => site.answered.includes(line)));
     assert.ok(site.answered.some((line) => /^POST \/__events 40[35]$/.test(line)));
+    for (const type of ['reload', 'css']) assert.ok(site.answered.includes(`POST /__events/${type} 403`));
     assert.equal(
       site.answered.filter((line) => !/^GET | 40[35]$/.test(line)),
       [],

@@ -1,0 +1,165 @@
+// A reload that keeps your place: what a user has done to a page is there in the next one too.
+
+import type { Page } from 'puppeteer-core';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { start } from '../../src/index.ts';
+import { until } from '../harness.ts';
+import { type Site, see, sites } from './site.ts';
+
+const { serve, [Symbol.asyncDispose]: close } = await sites();
+
+/** A minute of silence: 8-bit samples, 8000 a second. */
+function wav(): Buffer {
+  const samples = Buffer.alloc(60 * 8000, 128);
+  const head = Buffer.from('RIFF....WAVEfmt ....................data....', 'latin1');
+  head.writeUInt32LE(36 + samples.length, 4);
+  for (const [value, bytes, at] of [
+    [16, 4, 16],
+    [1, 2, 20],
+    [1, 2, 22],
+    [8000, 4, 24],
+    [8000, 4, 28],
+    [1, 2, 32],
+    [8, 2, 34],
+  ] as const) {
+    head.writeUIntLE(value, at, bytes);
+  }
+  head.writeUInt32LE(samples.length, 40);
+  return Buffer.concat([head, samples]);
+}
+
+const html = (body: string) => `<!doctype html><title>t</title><script src=a.js></script><body>${body}`;
+
+/** Saves the script of the page, and waits for the next page. */
+async function reload(site: Site, page: Page): Promise<void> {
+  await page.evaluate('window.marker = 1');
+  site.folder.write('a.js', `${Math.random()}`);
+  await see(page, 'window.marker === undefined && document.readyState', 'complete');
+}
+
+interface Place {
+  readonly body: string;
+  /** What the user does. */
+  readonly act: string;
+  readonly look: string;
+  readonly expected: unknown;
+}
+
+const places: Record<string, Place> = {
+  'an open dialog': {
+    body: '<dialog id=g>x</dialog>',
+    act: 'g.show()',
+    look: '[g.open, g.matches(":modal")]',
+    expected: [true, false],
+  },
+  'a modal dialog with the focus and the caret in it': {
+    body: '<input autofocus><dialog id=g><input><input id=i value=abcd></dialog>',
+    act: 'g.showModal(); i.focus(); i.setSelectionRange(1, 3)',
+    look: '[g.matches(":modal"), document.activeElement.id, i.selectionStart, i.selectionEnd]',
+    expected: [true, 'i', 1, 3],
+  },
+  'a dialog that was closed': {
+    body: '<dialog id=g open>x</dialog><dialog id=h>x</dialog><script>h.showModal()</script>',
+    act: 'g.close(); h.close()',
+    look: '[g.open, h.open, h.matches(":modal")]',
+    expected: [false, false, false],
+  },
+  'an open popover': {
+    body: '<div popover id=g>x</div>',
+    act: 'g.showPopover()',
+    look: 'g.matches(":popover-open")',
+    expected: true,
+  },
+  'opened and closed details': {
+    body: '<details id=d><summary>s</summary>x</details><details id=e open><summary>s</summary>x</details>',
+    act: 'd.open = true; e.open = false',
+    look: '[d.open, e.open]',
+    expected: [true, false],
+  },
+  'fields of all kinds': {
+    body: `<input id=a value=was><input id=b type=range><textarea id=c>was</textarea><input id=d type=checkbox>
+      <input id=e type=checkbox checked><input type=radio name=r id=f checked><input type=radio name=r id=g>
+      <select id=h><option selected>1<option>2</select><select id=k multiple><option selected>1<option>2<option>3</select>`,
+    act: `a.value = 'is'; b.value = 7; c.value = 'is'; d.checked = true; e.checked = false; g.checked = true;
+      h.value = 2; k.options[0].selected = false; k.options[1].selected = k.options[2].selected = true`,
+    look: `[a.value, b.value, c.value, d.checked, e.checked, f.checked, g.checked, h.value,
+      Array.from(k.selectedOptions, (it) => it.value), d.getAttribute('value')]`,
+    expected: ['is', '7', 'is', true, false, false, true, '2', ['2', '3'], null],
+  },
+  'the scroll of window and boxes': {
+    body: '<div id=box style="height:99px;overflow:auto"><p style="height:999px"></div><p style="height:4000px">',
+    act: 'box.scrollTop = 123; scrollTo(0, 456)',
+    look: '[box.scrollTop, scrollY]',
+    expected: [123, 456],
+  },
+  'media that rests': {
+    body: '<audio id=m src=tone.wav controls></audio>',
+    act: 'm.currentTime = 12; m.volume = 0.5; m.muted = true',
+    look: '[m.currentTime, m.volume, m.muted, m.paused]',
+    expected: [12, 0.5, true, true],
+  },
+  'media that plays': {
+    body: '<audio id=m src=tone.wav muted></audio>',
+    act: 'm.currentTime = 12; m.play()',
+    look: '[m.currentTime >= 12, m.currentTime < 30, m.paused]',
+    expected: [true, true, false],
+  },
+};
+
+for (const [name, { body, act, look, expected }] of Object.entries(places)) {
+  test(`${name}: kept by a reload`, async () => {
+    await using site = await serve({ 'index.html': html(body), 'a.js': '', 'tone.wav': wav() });
+    const page = await site.open();
+    await see(page, '[...document.querySelectorAll("audio")].every((it) => it.readyState > 0)', true);
+    await page.evaluate(`void (() => { ${act} })()`);
+    await see(page, look, expected);
+    await reload(site, page);
+    await see(page, look, expected);
+    assert.is(
+      await page.evaluate('Object.keys(sessionStorage).filter((it) => it.includes("place")).length'),
+      0,
+    );
+  });
+}
+
+test('passwords and files are never kept', async () => {
+  const body = `<input id=a><input id=b type=password><input id=c type=password autocomplete=current-password>
+    <input id=d type=hidden value=was><input id=e type=file>`;
+  await using site = await serve({ 'index.html': html(body), 'a.js': '' });
+  const page = await site.open();
+  await page.evaluate(`
+    const { setItem } = Storage.prototype;
+    Storage.prototype.setItem = function (key, value) { setItem.call(this, key, value); setItem.call(localStorage, key, value) };
+    const files = new DataTransfer(); files.items.add(new File(['secret'], 'secret.txt')); e.files = files.files;
+    a.value = 'open'; b.value = 'secret'; d.value = 'secret'; c.value = 'secret'; c.type = 'text'`);
+  await reload(site, page);
+  await see(page, '[a.value, b.value, c.value, d.value, e.value]', ['open', '', '', 'was', '']);
+  const kept = String(await page.evaluate('JSON.stringify(localStorage)'));
+  assert.match(kept, 'open');
+  assert.not.match(kept, 'secret');
+});
+
+test('the place is kept when the server was away in between', async () => {
+  const body = '<input id=i><dialog id=g>x</dialog><p style="height:4000px">';
+  await using site = await serve({ 'index.html': html(body), 'a.js': '' });
+  const page = await site.open();
+  await page.type('#i', 'typed');
+  await page.evaluate('g.showModal(); scrollTo(0, 456); window.marker = 1');
+  const { port } = site.server;
+  await site.server.close();
+  site.folder.write('index.html', html(`<h1>new</h1>${body}`));
+  await using again = await start({ root: site.folder.path, port, host: '127.0.0.1' });
+  await until('the page to be back', () => again.clients === 1);
+  await see(page, '[document.querySelector("h1")?.textContent, i.value, g.matches(":modal"), scrollY]', [
+    'new',
+    'typed',
+    true,
+    456,
+  ]);
+});
+
+test.after(async () => {
+  await close();
+});
+test.run();

@@ -1,0 +1,302 @@
+// Stylesheets wherever they live: each is swapped in place, and no frame shows anything but the old or the new.
+
+import type { Page } from 'puppeteer-core';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { until } from '../harness.ts';
+import { type Site, see, sites } from './site.ts';
+
+const { serve, [Symbol.asyncDispose]: close } = await sites();
+
+/** Opens the page, waits until it looks so, puts the user's traces into it and starts the probe. */
+async function open(site: Site, look: string, expected: string): Promise<Page> {
+  const page = await site.open();
+  await see(page, look, expected);
+  await page.type('#i', 'typed');
+  await page.evaluate(USER);
+  await page.evaluate(`probe(() => ${look})`);
+  return page;
+}
+
+/** What a reload, or a flash, would show in: everything that a user and a script leave in a page. */
+const BODY = `
+  <p id=p>text</p><input id=i><details id=d><summary>s</summary>x</details><dialog id=g>y</dialog>
+  <div id=box style="height:100px;overflow:auto"><div style="height:900px"></div></div><div style="height:4000px"></div>
+  <style>@keyframes turn { to { rotate: 1turn } } #a { animation: turn 60s linear infinite }</style><b id=a>z</b>`;
+
+const USER = `
+  window.marker = {};
+  d.open = true; g.show(); i.focus(); i.setSelectionRange(1, 3); box.scrollTop = 123; scrollTo(0, 77);
+  window.probe = (look) => {
+    const first = marker;
+    const [animation] = a.getAnimations();
+    let time = animation.currentTime;
+    window.looks = [];
+    window.kept = [];
+    const note = (list, value) => list.at(-1) === value || list.push(value);
+    const frame = () => {
+      const goesOn = a.getAnimations()[0] === animation && animation.currentTime >= time;
+      time = animation.currentTime;
+      note(looks, look());
+      note(kept, JSON.stringify([
+        marker === first, goesOn, scrollY, box.scrollTop, document.activeElement.id,
+        i.selectionStart, i.selectionEnd, i.value, d.open, g.open,
+      ]));
+      requestAnimationFrame(frame);
+    };
+    frame();
+  };`;
+
+const KEPT = [JSON.stringify([true, true, 77, 123, 'i', 1, 3, 'typed', true, true])];
+
+/** The probe's frames: so many looks, one after the other, and nothing lost. */
+async function sawOnly(page: Page, looks: readonly string[]): Promise<void> {
+  await see(page, 'window.looks', looks);
+  assert.equal(await page.evaluate('window.kept'), KEPT);
+}
+
+const html = (head: string, body = '') =>
+  `<!doctype html><html><head><title>t</title>${head}</head><body>${BODY}${body}</body></html>`;
+
+const WIDTH = 'getComputedStyle(p).width';
+const FRAME = 'getComputedStyle(frames[0].document.querySelector("p")).width';
+const ADOPT = 'sheet.replaceSync(await (await fetch("css/a.css")).text())';
+const SHADOW = 'getComputedStyle(host.shadowRoot.querySelector("i")).width';
+const p = (px: number) => `p { width: ${px}px } i { display: block; width: ${px}px }`;
+
+interface Place {
+  readonly head?: string;
+  readonly body?: string;
+  readonly files?: Record<string, string>;
+  /** @default width of #p */
+  readonly look?: string;
+}
+
+const places: Record<string, Place> = {
+  'a link': { head: '<link rel=stylesheet href=css/a.css>' },
+  'a link with media, title and crossorigin': {
+    head: '<link rel=stylesheet href=css/a.css media=screen title=main crossorigin>',
+  },
+  'a link with the hash of what it was': {
+    head: '<link rel=stylesheet href=css/a.css integrity="sha256-HASH">',
+  },
+  'a link before another one': {
+    head: '<link rel=stylesheet href=css/a.css><link rel=stylesheet href=css/b.css>',
+    files: { 'css/b.css': 'p { color: rgb(0, 0, 1) }' },
+  },
+  'an import of an import': {
+    head: '<link rel=stylesheet href=c.css>',
+    files: { 'c.css': '@import "css/b.css";', 'css/b.css': '@import url(a.css) screen;' },
+  },
+  'an import of a <style>': { head: '<style>@import "css/a.css";</style>' },
+  'a link that a script has added': {
+    body: `<script>document.head.append(Object.assign(document.createElement('link'), { rel: 'stylesheet', href: 'css/a.css' }))</script>`,
+  },
+  'a <style> that a script has added': {
+    body: `<script>document.head.append(Object.assign(document.createElement('style'), { textContent: '@import "css/a.css";' }))</script>`,
+  },
+  'a shadow root': {
+    body: `<div id=host></div><script>host.attachShadow({ mode: 'open' }).innerHTML = '<link rel=stylesheet href=css/a.css><i></i>'</script>`,
+    look: SHADOW,
+  },
+  'a declarative shadow root': {
+    body: '<div id=host><template shadowrootmode=open><link rel=stylesheet href=css/a.css><i></i></template></div>',
+    look: SHADOW,
+  },
+  'a sheet that the document has adopted': {
+    body: `<script type=module>const sheet = new CSSStyleSheet(); ${ADOPT}; document.adoptedStyleSheets = [sheet]</script>`,
+  },
+  'a sheet that a shadow root has adopted': {
+    body: `<div id=host></div><script type=module>const sheet = new CSSStyleSheet(); ${ADOPT};
+      const root = host.attachShadow({ mode: 'open' }); root.innerHTML = '<i></i>'; root.adoptedStyleSheets.push(sheet)</script>`,
+    look: SHADOW,
+  },
+  'a CSS module': {
+    body: `<script type=module>import sheet from './css/a.css' with { type: 'css' }; document.adoptedStyleSheets = [sheet]</script>`,
+  },
+  'a link and an adopted sheet': {
+    head: '<link rel=stylesheet href=css/a.css>',
+    body: `<div id=host></div><script type=module>const sheet = new CSSStyleSheet(); ${ADOPT};
+      const root = host.attachShadow({ mode: 'open' }); root.innerHTML = '<i></i>'; root.adoptedStyleSheets.push(sheet)</script>`,
+    look: SHADOW,
+  },
+  'a frame': {
+    body: '<iframe src=frame.html></iframe>',
+    files: { 'frame.html': '<!doctype html><link rel=stylesheet href=css/a.css><p>x</p>' },
+    look: FRAME,
+  },
+};
+
+for (const [name, { head = '', body = '', files = {}, look = WIDTH }] of Object.entries(places)) {
+  test(`${name}: each save is shown in place`, async () => {
+    const hash = Buffer.from(await crypto.subtle.digest('SHA-256', Buffer.from(p(1)))).toString('base64');
+    await using site = await serve({
+      'index.html': html(head.replace('HASH', hash), body),
+      'css/a.css': p(1),
+      ...files,
+    });
+    const page = await open(site, look, '1px');
+    const count =
+      '[document.styleSheets.length, document.adoptedStyleSheets.length, document.querySelectorAll("*").length]';
+    const before = await page.evaluate(count);
+    for (const px of [2, 3]) {
+      site.folder.write('css/a.css', p(px));
+      await see(page, 'looks.at(-1)', `${px}px`);
+    }
+    await see(page, count, before);
+    await sawOnly(page, ['1px', '2px', '3px']);
+  });
+}
+
+test('adopted sheets that cannot be told apart, or that scripts have changed, reload the page', async () => {
+  const make = `const make = async () => {
+    const sheet = new CSSStyleSheet(); ${ADOPT.replace('a.css', '" + name + ".css')}; return sheet }`;
+  for (const script of [
+    // Two files with the same text: which one is it?
+    `document.adoptedStyleSheets = [await make('a'), await make('b')]`,
+    `const sheet = await make('a'); sheet.insertRule('b { top: 0 }'); document.adoptedStyleSheets = [sheet]`,
+  ]) {
+    await using site = await serve({
+      'index.html': html(
+        '',
+        `<script type=module>${make.replace('async ()', 'async (name)')}; ${script}</script>`,
+      ),
+      'css/a.css': p(1),
+      'css/b.css': p(1),
+    });
+    const page = await open(site, WIDTH, '1px');
+    site.folder.write('css/a.css', p(2));
+    await see(page, 'window.marker === undefined', true);
+  }
+});
+
+test('an adopted sheet that every component makes for itself is swapped in all of them', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '',
+      `<script type=module>
+        for (let i = 0; i < 3; i++) { const sheet = new CSSStyleSheet(); ${ADOPT}; document.adoptedStyleSheets.push(sheet) }
+      </script>`,
+    ),
+    'css/a.css': p(1),
+  });
+  const page = await open(site, WIDTH, '1px');
+  site.folder.write('css/a.css', p(2));
+  const all = '[...document.adoptedStyleSheets].map((it) => it.cssRules[0].style.width)';
+  await see(page, all, ['2px', '2px', '2px']);
+  await sawOnly(page, ['1px', '2px']);
+});
+
+test('what an adopted sheet names is looked for where it was', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '',
+      `<script type=module>import sheet from './css/a.css' with { type: 'css' }; document.adoptedStyleSheets = [sheet]</script>`,
+    ),
+    'css/a.css': p(1),
+  });
+  const asked: string[] = [];
+  site.server.server.on('request', (req) => asked.push(req.url ?? ''));
+  const page = await open(site, WIDTH, '1px');
+  site.folder.write('css/a.css', `${p(2)} p { background: url(x.png) }`);
+  await until('the image to be asked for', () => asked.some((url) => url.includes('x.png')));
+  assert.ok(asked.includes('/css/x.png'), String(asked));
+  await sawOnly(page, ['1px', '2px']);
+});
+
+test('after 100 saves there are as many sheets as before', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '<link rel=stylesheet href=css/a.css><style>@import "css/a.css";</style>',
+      `<script type=module>const sheet = new CSSStyleSheet(); ${ADOPT}; document.adoptedStyleSheets = [sheet]</script>`,
+    ),
+    'css/a.css': p(1),
+  });
+  const page = await open(site, WIDTH, '1px');
+  await see(page, 'document.adoptedStyleSheets.length', 1);
+  const count = '[document.adoptedStyleSheets.length, document.querySelectorAll("link,style").length]';
+  const before = await page.evaluate(count);
+  for (let i = 2; i <= 101; i++) {
+    site.folder.write('css/a.css', p(i));
+    site.server.css('/css/a.css');
+    if (i % 3 === 0) await page.evaluate('1'); // some come together, some do not
+  }
+  const rules =
+    '[...document.styleSheets, ...document.adoptedStyleSheets].map((it) => it.cssRules[0].style?.width)';
+  await see(page, `${WIDTH} === '101px' && ${rules}.includes('101px') && ${rules}.at(-1) === '101px'`, true);
+  await see(page, count, before);
+  const widths = ((await page.evaluate('looks')) as string[]).map(Number.parseFloat);
+  assert.equal(
+    widths,
+    [...widths].sort((a, b) => a - b),
+  );
+  assert.ok(widths.every((it) => it <= 101));
+  assert.equal(await page.evaluate('window.kept'), KEPT);
+});
+
+const bad: [name: string, answer: 'empty' | [status: number, type: string], says: string][] = [
+  ['empty', 'empty', 'is empty'],
+  ['missing', [404, 'text/plain'], 'was answered with 404'],
+  ['a page', [200, 'text/html'], 'came as text/html'],
+];
+
+for (const [name, answer, says] of bad) {
+  test(`a stylesheet that is ${name} leaves the one before, and the terminal says why`, async () => {
+    let broken = false;
+    await using site = await serve(
+      {
+        'index.html': html('<link rel=stylesheet href=css/a.css>'),
+        'css/a.css': p(1),
+      },
+      {
+        middleware: [
+          (req, res, next) => {
+            if (answer === 'empty' || !broken || !req.url?.startsWith('/css/a.css?')) return next();
+            req.url = '/index.html';
+            res.writeHead(answer[0], { 'Content-Type': answer[1] }).end('p { width: 9px }');
+          },
+        ],
+      },
+    );
+    const page = await open(site, WIDTH, '1px');
+    broken = true;
+    site.folder.write('css/a.css', answer === 'empty' ? '' : p(2));
+    const line = `The stylesheet "/css/a.css" ${says}: pages keep the one they have`;
+    await until('the notice', () => site.notices.length > 0);
+    broken = false;
+    site.folder.write('css/a.css', p(3));
+    await see(page, WIDTH, '3px');
+    await see(page, 'document.querySelectorAll("link").length', 1);
+    await sawOnly(page, ['1px', '3px']);
+    assert.equal(site.notices, [line]);
+  });
+}
+
+test('an empty stylesheet that is imported, or was adopted, leaves the one before', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '<link rel=stylesheet href=b.css>',
+      `<div id=host></div><script type=module>const sheet = new CSSStyleSheet(); ${ADOPT};
+      const root = host.attachShadow({ mode: 'open' }); root.innerHTML = '<i></i>'; root.adoptedStyleSheets.push(sheet)</script>`,
+    ),
+    'b.css': '@import "css/a.css"; p { color: rgb(1, 0, 0) }',
+    'css/a.css': p(1),
+  });
+  const look = `${WIDTH} + ${SHADOW} + getComputedStyle(p).color`;
+  const page = await open(site, look, '1px1pxrgb(1, 0, 0)');
+  site.folder.write('css/a.css', '');
+  await until('the notice', () => site.notices.length > 0);
+  site.folder.write('css/a.css', p(3));
+  await see(page, look, '3px3pxrgb(1, 0, 0)');
+  const looks = (await page.evaluate('looks')) as string[];
+  assert.equal(
+    looks.filter((it) => !/^[13]px[13]pxrgb\(1, 0, 0\)$/.test(it)),
+    [],
+  );
+  assert.equal(await page.evaluate('window.kept'), KEPT);
+});
+
+test.after(async () => {
+  await close();
+});
+test.run();

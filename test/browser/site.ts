@@ -1,0 +1,65 @@
+// A folder that is served, and pages of it in a browser context of their own; for tests that look at what pages show.
+
+import type { BrowserContext, Page } from 'puppeteer-core';
+import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
+import { type Folder, folder, until } from '../harness.ts';
+import { launch } from './chromium.ts';
+
+export interface Site extends AsyncDisposable {
+  readonly server: LiveServer;
+  readonly folder: Folder;
+  /** Lines for the terminal. */
+  readonly notices: readonly string[];
+  /** Opens the start page and waits until it has a stream. */
+  open(): Promise<Page>;
+}
+
+export interface Sites extends AsyncDisposable {
+  serve(files: Record<string, string | Uint8Array>, options?: StartOptions): Promise<Site>;
+}
+
+export async function sites(): Promise<Sites> {
+  const { browser, [Symbol.asyncDispose]: close } = await launch();
+  return {
+    serve: async (files, options) => serve(await browser.createBrowserContext(), files, options),
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function serve(
+  context: BrowserContext,
+  files: Record<string, string | Uint8Array>,
+  options: StartOptions = {},
+): Promise<Site> {
+  const site = folder(files);
+  const server = await start({ root: site.path, port: 0, host: '127.0.0.1', ...options });
+  const notices: string[] = [];
+  server.on('notice', (line) => notices.push(line));
+  return {
+    server,
+    folder: site,
+    notices,
+    open: async () => {
+      const page = await context.newPage();
+      await page.goto(server.url);
+      await until('the page to listen', () => server.clients > 0);
+      return page;
+    },
+    [Symbol.asyncDispose]: async () => {
+      await context.close();
+      await server.close();
+      site[Symbol.dispose]();
+    },
+  };
+}
+
+/** Waits until an expression has this value in the page. */
+export async function see(page: Page, expression: string, expected: unknown): Promise<void> {
+  let last: unknown;
+  await until(`${expression} to be ${JSON.stringify(expected)}`, async () => {
+    last = await page.evaluate(expression).catch(() => undefined); // between two pages
+    return JSON.stringify(last) === JSON.stringify(expected);
+  }).catch((error: Error) => {
+    throw new Error(`${error.message}; it is ${JSON.stringify(last)}`);
+  });
+}
