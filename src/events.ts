@@ -70,11 +70,17 @@ function encodeSegment(segment: string): string {
 const TEMPLATE =
   /\.(?:html?|ejs|eta|pug|jade|hbs|handlebars|mustache|njk|nunjucks|liquid|twig|vto|edge|marko|dust|md|erb|haml|slim|php|phtml|latte|j2|jinja2?|mako|tmpl|tpl|gotmpl|gohtml|templ|e?eex|heex|leex|jsp|jspx|ftlh?|cshtml|razor|vm)$/i;
 
+/** What build tools write beside a file, for the developer tools of a browser: nothing that is seen. */
+const SOURCE_MAP = /\.(?:css|[cm]?js)\.map$/i;
+
 /**
  * The event a batch of changes becomes: `css` if each is a stylesheet that still exists, `reload` for anything else.
  * A change without a path concerns every page, so the paths of its batch are left out; `templates` if all are of that kind.
+ * A source map that comes with other changes is not told of.
  */
-export function classify(changes: readonly Change[]): PageEvent | undefined {
+export function classify(batch: readonly Change[]): PageEvent | undefined {
+  const seen = batch.filter(({ file }) => !SOURCE_MAP.test(file));
+  const changes = seen.length > 0 ? seen : batch;
   if (changes.length === 0) return undefined;
   const last = new Map<string, Change['type']>();
   let everyone = false;

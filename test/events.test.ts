@@ -25,6 +25,16 @@ const batches: [string, readonly Change[], PageEvent | undefined][] = [
     { type: 'reload', paths: ['/a.css', '/b.html'] },
   ],
   [
+    'a stylesheet and its source map are css',
+    [change('add', '/a.css.map'), change('change', '/a.css')],
+    { type: 'css', paths: ['/a.css'] },
+  ],
+  [
+    'a source map alone is one reload',
+    [change('change', '/a.js.map')],
+    { type: 'reload', paths: ['/a.js.map'] },
+  ],
+  [
     'one file twice is named once',
     [change('unlink', '/a.js'), change('add', '/a.js')],
     { type: 'reload', paths: ['/a.js'] },

@@ -3,6 +3,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { cpSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { transform } from 'esbuild';
 import { type Folder, folder, until, within } from './harness.ts';
 
 const repository = fileURLToPath(new URL('..', import.meta.url));
@@ -89,4 +90,17 @@ export function runProgram(command: string, args: readonly string[], cwd: string
       } catch {} // it has ended already
     },
   };
+}
+
+/** The commands and snippets in a text of Markdown. */
+export function blocksOf(markdown: string): { readonly language: string; readonly code: string }[] {
+  return [...markdown.matchAll(/^```(sh|js)\n([\s\S]*?)^```$/gm)].map(([, language = '', code = '']) => ({
+    language,
+    code,
+  }));
+}
+
+/** A snippet as TypeScript and bundlers make it, for a Node without `await using`. */
+export async function runnable(code: string): Promise<string> {
+  return (await transform(code, { target: 'node20', format: 'esm' })).code;
 }

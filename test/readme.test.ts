@@ -1,27 +1,22 @@
-// Every command and every snippet of the README, run. One that is added there needs its check here.
+// Every command and every snippet of the README, run; those of "With a build" in recipes.test.ts. One that is added there
+// needs its check here.
 
-import { mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { get, navigation, openStream, until } from './harness.ts';
-import { checkout, installed, type Program, runProgram } from './installed.ts';
+import { blocksOf, checkout, installed, type Program, runnable, runProgram } from './installed.ts';
 
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
-const blocks = [...readme.matchAll(/^```(sh|js)\n([\s\S]*?)^```$/gm)].map(([, language = '', code = '']) => ({
-  language,
-  code,
-}));
+const [recipes = ''] = /^### With a build\n[\s\S]*?(?=^### )/m.exec(readme) ?? [];
+const blocks = blocksOf(readme.replace(recipes, ''));
 
 const home = await installed();
 test.after(() => home[Symbol.dispose]());
 home.write('site/index.html', '<!doctype html><title>Site</title>');
 home.write('site/a.css', 'a{}');
 home.write('views/a.html', '');
-home.write('src/app.js', 'console.log(1);');
-mkdirSync(home.file('dist'));
-// What a user has installed besides.
-symlinkSync(new URL('../node_modules/esbuild', import.meta.url).pathname, home.file('node_modules/esbuild'));
 
 /** The checks by the code they run: each gets the program that the block has started. */
 const snippets: [starts: string, check: (program: Program) => Promise<void>][] = [
@@ -29,19 +24,6 @@ const snippets: [starts: string, check: (program: Program) => Promise<void>][] =
     "import { start } from 'live-sse';\n\nawait using server",
     async (program) => {
       assert.match(await program.output(), /^http:\/\/localhost:\d+\/\n$/);
-    },
-  ],
-  [
-    "import { watch } from 'node:fs'",
-    async (program) => {
-      const url = await program.url();
-      using stream = await openStream(`${url}__events`);
-      await stream.next('hello');
-      home.write('site/index.html', '<!doctype html><title>Built</title>');
-      await until('the built page', async () =>
-        /<title>Built/.test((await get(url, '/', { headers: navigation })).text),
-      );
-      await until('its event', () => stream.events.some(({ data }) => data.includes('/index.html')));
     },
   ],
   [
@@ -69,37 +51,22 @@ for (const { code } of blocks.filter(({ language }) => language === 'js')) {
   test(`the snippet that starts with ${first}`, async () => {
     const [, check] = snippets.find(([starts]) => code.startsWith(starts)) ?? [];
     assert.ok(check, 'it has no check in this file');
-    // As TypeScript and bundlers do it, for a Node without `await using`.
-    const { transform } = await import('esbuild');
-    home.write('snippet.mjs', (await transform(code, { target: 'node20', format: 'esm' })).code);
+    home.write('snippet.mjs', await runnable(code));
     using program = runProgram(process.execPath, ['snippet.mjs', '0'], home.path);
     await check?.(program);
   });
 }
 
-snippets.push(
-  [
-    "import { context } from 'esbuild'",
-    async (program) => {
-      const url = await program.url();
-      using stream = await openStream(`${url}__events`);
-      await stream.next('hello');
-      await until('the first build', async () => (await get(url, '/app.js')).status === 200);
-      home.write('src/app.js', 'console.log(2);');
-      await until('its event', () => stream.events.some(({ data }) => data.includes('/app.js')));
-    },
-  ],
-  [
-    '// A clock for any number of pages',
-    async (program) => {
-      assert.ok(readme.includes(readFileSync(new URL('sites/clock/server.js', import.meta.url), 'utf8')));
-      using stream = await openStream(`${await program.url()}events`);
-      assert.is((await stream.next('message')).data, '这是消息');
-      assert.match((await stream.next('time')).data, /^\d+:\d\d:\d\d/);
-      await until('the count', () => program.printed().includes('1 consumers'));
-    },
-  ],
-);
+snippets.push([
+  '// A clock for any number of pages',
+  async (program) => {
+    assert.ok(readme.includes(readFileSync(new URL('sites/clock/server.js', import.meta.url), 'utf8')));
+    using stream = await openStream(`${await program.url()}events`);
+    assert.is((await stream.next('message')).data, '这是消息');
+    assert.match((await stream.next('time')).data, /^\d+:\d\d:\d\d/);
+    await until('the count', () => program.printed().includes('1 consumers'));
+  },
+]);
 
 const commands: Record<string, () => Promise<void>> = {
   'npx live-sse ./site': async () => {
@@ -159,25 +126,6 @@ const commands: Record<string, () => Promise<void>> = {
       using stream = await openStream(`http://${host}/__events`);
       assert.is((await stream.next('failure')).data, failure);
     },
-  'npx live-sse dist --watch src --run "npm run build"': async () => {
-    home.write('package.json', JSON.stringify({ type: 'module', scripts: { build: 'node build.mjs' } }));
-    home.write('build.mjs', "import { cpSync } from 'node:fs'; cpSync('src', 'dist', { recursive: true });");
-    home.write('src/built.css', 'a{}');
-    using program = runProgram(
-      'npx',
-      ['live-sse', 'dist', '--watch', 'src', '--run', 'npm run build'],
-      home.path,
-    );
-    const url = await program.url();
-    await until('the first build', async () => (await get(url, '/built.css')).status === 200, 60_000);
-    await until('its line', () => /\d {2}(reload|css) /.test(program.printed()));
-    using stream = await openStream(`${url}__events`);
-    await stream.next('hello');
-    home.write('src/built.css', 'a{color:red}');
-    await until('its event', () =>
-      stream.events.some(({ type, data }) => type === 'css' && data.includes('/built.css')),
-    );
-  },
   'npx live-sse --proxy http://localhost:3000 --watch views': async () => {
     const backend = createServer((_req, res) => {
       res.setHeader('Content-Type', 'text/html').end('<!doctype html><title>Back end</title>');
