@@ -229,6 +229,19 @@ test('an adopted sheet that every component makes for itself is swapped in all o
   await sawOnly(page, ['1px', '2px']);
 });
 
+test('an adopted sheet that is to import another reloads the page', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '',
+      `<script type=module>const sheet = new CSSStyleSheet(); ${ADOPT}; document.adoptedStyleSheets = [sheet]</script>`,
+    ),
+    'css/a.css': p(1),
+  });
+  const page = await open(site, WIDTH, '1px');
+  site.folder.write('css/a.css', `@import 'b.css'; ${p(2)}`);
+  await see(page, `window.marker === undefined && ${WIDTH}`, '2px');
+});
+
 test('what an adopted sheet names is looked for where it was', async () => {
   await using site = await serve({
     'index.html': html(
