@@ -2,12 +2,13 @@
 
 /**
  * Puts the newest text into those sheets that were made of an earlier one.
- * @param url where the server has all texts, the newest first
+ * @param url of the changed stylesheet, from the slash on
  * @returns whether there were any, and all is shown
  */
 export async function swapAdopted(url: string, sheets: Iterable<CSSStyleSheet>): Promise<boolean> {
   try {
-    const texts: string[] = await (await fetch(url)).json();
+    // All that the server remembers, the newest first
+    const texts: string[] = await (await fetch(`${url}?live-sse=all`)).json();
     const [next = ''] = texts;
     const known = texts.map((text) => {
       const sheet = new CSSStyleSheet();
@@ -16,8 +17,7 @@ export async function swapAdopted(url: string, sheets: Iterable<CSSStyleSheet>):
     });
     const found = [...sheets].filter((sheet) => sheet.cssRules.length > 0 && known.includes(rulesOf(sheet)));
     // Two files may have the same text, and only one of them was saved.
-    const [bare = url] = url.split(/[?&]live-sse/);
-    const loads = performance.getEntriesByName(new URL(bare, location.href).href).length;
+    const loads = performance.getEntriesByName(location.origin + url).length;
     if (found.length > 1 && found.length > loads) return false;
     // What is imported is the business of whoever has made the sheet: a sheet of this kind ignores it.
     if (/@import/.test(next)) return false;

@@ -7,22 +7,22 @@ const LIMIT = 10_000;
 
 type SheetNode = HTMLLinkElement | HTMLStyleElement;
 
-/** How far the swap of one node is. */
-interface Swap {
-  /** The token to swap to when the present swap is done; the newest wins. */
-  next?: string;
+/** How far the swaps of one node are. */
+interface Swaps {
+  /** One at a time: two at once can leave the node waiting for ever. */
+  turn: Promise<void>;
+  /** The newest wins. */
+  token: string;
   /** What stands in for a node that failed to load after its stand-in had. */
   cover?: Element;
-  running: boolean;
 }
 
-const swaps = new WeakMap<SheetNode, Swap>();
+const swaps = new WeakMap<SheetNode, Swaps>();
 
 /** The URL with the token of a change as the last part of its query, in place of the one of an earlier change. */
 export function withToken(url: string, token: string): string {
-  const [, path = '', hash = ''] = /^([^#]*)(.*)$/s.exec(url) ?? [];
-  const bare = path.replace(/[?&]live-sse=[^&]*$/, '');
-  return `${bare}${bare.includes('?') ? '&' : '?'}live-sse=${token}${hash}`;
+  const bare = url.replace(/[?&]live-sse=[^&#]*(?=#|$)/, '');
+  return bare.replace(/#|$/, `${/^[^#]*\?/.test(bare) ? '&' : '?'}live-sse=${token}$&`);
 }
 
 /**
@@ -38,21 +38,21 @@ export async function swapStyles(
   urls: readonly string[],
 ): Promise<ReadonlySet<string>> {
   const found = new Set<string>();
-  const changedOf = (urls: Iterable<string>) => {
-    const paths = [...urls].map(pathOf).filter(isChanged);
-    for (const path of paths) found.add(path);
-    return paths.length > 0;
-  };
   const adopted = new Set<CSSStyleSheet>();
   for (const root of rootsOf(document)) {
     for (const sheet of root.adoptedStyleSheets) adopted.add(sheet);
     for (const node of root.querySelectorAll<SheetNode>('link[rel~=stylesheet i][href],style')) {
-      const urls = isLink(node) ? [node.href, ...importsOf(node.sheet, node.href)] : importsOf(node.sheet);
-      if (changedOf(urls)) swap(node, token);
+      const own = isLink(node) ? node.href : undefined;
+      // What a script has inserted is in no text that could be changed.
+      if (!own && !importRules(node.sheet).every(({ href }) => source(node).includes(href))) continue;
+      const urls = importsOf(node.sheet, own).map(([url]) => url);
+      const paths = (own ? [own, ...urls] : urls).map(pathOf).filter(isChanged);
+      for (const path of paths) found.add(path);
+      if (paths.length > 0) swap(node, token);
     }
   }
   if (adopted.size > 0) {
-    for (const url of urls) if (await swapAdopted(withToken(url, 'all'), adopted)) found.add(pathOf(url));
+    for (const url of urls) if (await swapAdopted(url, adopted)) found.add(pathOf(url));
   }
   return found;
 }
@@ -67,61 +67,65 @@ function* rootsOf(root: Document | ShadowRoot): Generator<Document | ShadowRoot>
   for (const { shadowRoot } of root.querySelectorAll('*')) if (shadowRoot) yield* rootsOf(shadowRoot);
 }
 
-function importRules(sheet: CSSStyleSheet | null): CSSImportRule[] {
+function rulesOf(sheet: CSSStyleSheet | null): CSSRule[] {
   try {
-    return [...(sheet?.cssRules ?? [])].filter((rule) => rule instanceof CSSImportRule);
+    return [...(sheet?.cssRules ?? [])];
   } catch {
     return []; // of another origin: nothing of ours is in it
   }
 }
 
-/** The URLs a sheet imports, through any depth. */
-function importsOf(sheet: CSSStyleSheet | null, base = document.baseURI): string[] {
-  return importRules(sheet).flatMap((rule) => {
-    const url = new URL(rule.href, base).href;
-    return [url, ...importsOf(rule.styleSheet, url)];
+function importRules(sheet: CSSStyleSheet | null): CSSImportRule[] {
+  return rulesOf(sheet).filter((rule) => rule instanceof CSSImportRule);
+}
+
+/** The URLs a sheet imports, through any depth, and how many rules have come from there. */
+function importsOf(sheet: CSSStyleSheet | null, base = document.baseURI): [url: string, rules: number][] {
+  return importRules(sheet).flatMap(({ href, styleSheet }) => {
+    const { href: url } = new URL(href, base);
+    return [[url, rulesOf(styleSheet).length], ...importsOf(styleSheet, url)];
   });
 }
 
-function swap(node: SheetNode, token: string): void {
-  const state = swaps.get(node) ?? { running: false };
-  swaps.set(node, state);
-  state.next = token;
-  if (!state.running) void run(node, state);
+function arrivals(sheet: CSSStyleSheet | null): number {
+  return importsOf(sheet).filter(([, rules]) => rules > 0).length;
 }
 
-/** One swap of a node at a time: two at once can leave it waiting for ever. */
-async function run(node: SheetNode, state: Swap): Promise<void> {
-  state.running = true;
-  while (state.next !== undefined) {
-    const token = state.next;
-    state.next = undefined;
-    await cover(node, token, state);
-  }
-  state.running = false;
+function swap(node: SheetNode, token: string): void {
+  const state = swaps.get(node) ?? { turn: Promise.resolve(), token };
+  swaps.set(node, state);
+  state.token = token;
+  state.turn = state.turn.then(() => (state.token === token ? cover(node, token, state) : undefined));
 }
 
 /** Puts the new sheet over the old one, changes the old one below it, and takes the cover away. */
-async function cover(node: SheetNode, token: string, state: Swap): Promise<void> {
+async function cover(node: SheetNode, token: string, state: Swaps): Promise<void> {
   const refresh = refresher(node, token);
   if (isLink(node) && node.disabled) return refresh(node); // it is not loaded: nothing to wait for
   const before = source(node);
   const stand = node.cloneNode(true) as SheetNode;
   for (const name of ['id', 'onload', 'onerror']) stand.removeAttribute(name);
-  refresh(stand);
-  const off = node.sheet?.disabled ?? false;
-  const ready = loaded(stand, off);
-  node.after(stand);
+  const off = node.sheet?.disabled;
+  const enough = arrivals(node.sheet);
+  /** Resolves when the sheet applies: to false if it does not come. */
+  const load = async (target: SheetNode) => {
+    refresh(target);
+    if (target === stand) node.after(stand);
+    const event = await new Promise<Event | undefined>((resolve) => {
+      for (const type of ['load', 'error']) target.addEventListener(type, resolve, { once: true });
+      setTimeout(resolve, LIMIT);
+    });
+    const { sheet } = target;
+    if (off && sheet) sheet.disabled = true;
+    // An error may be that of a sheet it imports, which was missing before.
+    return event?.type === 'load' || (importRules(sheet).length > 0 && arrivals(sheet) >= enough);
+  };
   // A sheet that does not come leaves the old one, and so does a script that was quicker than we.
-  if ((await ready) && node.isConnected && source(node) === before) {
-    const done = loaded(node, off);
-    refresh(node);
-    if (!(await done)) {
-      state.cover?.remove();
-      state.cover = stand;
-      return;
-    }
+  if ((await load(stand)) && node.isConnected && source(node) === before) {
+    const done = await load(node);
     state.cover?.remove();
+    state.cover = stand;
+    if (!done) return;
   }
   stand.remove();
 }
@@ -139,26 +143,14 @@ function refresher(node: SheetNode, token: string): (node: SheetNode) => void {
       target.setAttribute('href', href);
     };
   }
-  let text = node.textContent;
-  for (const { href } of importRules(node.sheet)) text = text.split(href).join(withToken(href, token));
+  const imported = importRules(node.sheet).map(({ href }) => href);
   return (target) => {
     // Another text in the same node is one step; textContent would be two, with nothing in between.
-    if (target.firstChild instanceof Text && target.childNodes.length === 1) target.firstChild.data = text;
-    else target.textContent = text;
+    for (const child of target.childNodes) {
+      child.nodeValue = imported.reduce(
+        (text, url) => text.split(url).join(withToken(url, token)),
+        child.nodeValue ?? '',
+      );
+    }
   };
-}
-
-/** Resolves when the sheet applies: to false if it does not come. */
-function loaded(node: SheetNode, disabled: boolean): Promise<boolean> {
-  return new Promise((resolve) => {
-    const end = ({ type }: { readonly type: string }) => {
-      clearTimeout(timer);
-      if (disabled && node.sheet) node.sheet.disabled = true;
-      // An error may be that of a sheet it imports.
-      resolve(type === 'load' || importRules(node.sheet).length > 0);
-    };
-    const timer = setTimeout(end, LIMIT, { type: 'timeout' });
-    node.addEventListener('load', end, { once: true });
-    node.addEventListener('error', end, { once: true });
-  });
 }

@@ -56,12 +56,13 @@ function stateOf(element: HTMLElement): State | undefined {
     defaultSelected,
     autocomplete,
   } = element as Partial<HTMLInputElement & HTMLOptionElement & HTMLDialogElement>;
+  if (/-/.test(localName ?? '')) return; // may be no more than a name when it is put back
   if (localName === 'dialog' && !open) return [{}, ['close']]; // a script may have opened it at once
   if (/^(details|dialog)$/.test(localName ?? '')) return [{ open }];
   if (selected !== defaultSelected) return [{ selected }];
   if (checked !== defaultChecked) return [{ checked }];
   // The browser's word for a password that is shown as text is its autocomplete.
-  const isOpen = !/password|file|hidden|checkbox|radio/.test(`${type} ${autocomplete}`);
+  const isOpen = !/password|file|hidden|checkbox|radio|output/.test(`${type} ${autocomplete}`);
   if (defaultValue !== undefined && isOpen && value !== defaultValue) return [{ value }];
 }
 

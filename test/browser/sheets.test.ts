@@ -170,6 +170,48 @@ test('adopted sheets that cannot be told apart, or that scripts have changed, re
   }
 });
 
+test('an import that a script has inserted reloads the page', async () => {
+  await using site = await serve({
+    'index.html': html('<style id=s></style><script>s.sheet.insertRule("@import url(css/a.css)")</script>'),
+    'css/a.css': p(1),
+  });
+  const page = await open(site, WIDTH, '1px');
+  site.folder.write('css/a.css', p(2));
+  await see(page, `window.marker === undefined && ${WIDTH}`, '2px');
+});
+
+test('an import that fails to come leaves the one before; one that was missing before hinders nothing', async () => {
+  let broken = false;
+  await using site = await serve(
+    {
+      'index.html': html('<link rel=stylesheet href=b.css>'),
+      'b.css': '@import "missing.css"; @import "css/a.css"; p { color: rgb(1, 0, 0) }',
+      'css/a.css': p(1),
+    },
+    {
+      middleware: [
+        (req, res, next) =>
+          broken && req.url?.startsWith('/css/a.css?') ? res.writeHead(503).end('Not now') : next(),
+      ],
+    },
+  );
+  const look = `${WIDTH} + getComputedStyle(p).color`;
+  const page = await open(site, look, '1pxrgb(1, 0, 0)');
+  broken = true;
+  site.folder.write('css/a.css', p(2));
+  await until('the notice', () =>
+    site.notices.some((it) => it.includes('"/css/a.css" was answered with 503')),
+  );
+  broken = false;
+  await see(page, 'document.querySelectorAll("link").length', 1);
+  site.folder.write('css/a.css', p(3));
+  await see(page, look, '3pxrgb(1, 0, 0)');
+  site.folder.write('b.css', '@import "missing.css"; @import "css/a.css"; p { color: rgb(2, 0, 0) }');
+  await see(page, look, '3pxrgb(2, 0, 0)');
+  await see(page, 'document.querySelectorAll("link").length', 1);
+  await sawOnly(page, ['1pxrgb(1, 0, 0)', '3pxrgb(1, 0, 0)', '3pxrgb(2, 0, 0)']);
+});
+
 test('an adopted sheet that every component makes for itself is swapped in all of them', async () => {
   await using site = await serve({
     'index.html': html(
@@ -185,6 +227,19 @@ test('an adopted sheet that every component makes for itself is swapped in all o
   const all = '[...document.adoptedStyleSheets].map((it) => it.cssRules[0].style.width)';
   await see(page, all, ['2px', '2px', '2px']);
   await sawOnly(page, ['1px', '2px']);
+});
+
+test('an adopted sheet that is to import another reloads the page', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '',
+      `<script type=module>const sheet = new CSSStyleSheet(); ${ADOPT}; document.adoptedStyleSheets = [sheet]</script>`,
+    ),
+    'css/a.css': p(1),
+  });
+  const page = await open(site, WIDTH, '1px');
+  site.folder.write('css/a.css', `@import 'b.css'; ${p(2)}`);
+  await see(page, `window.marker === undefined && ${WIDTH}`, '2px');
 });
 
 test('what an adopted sheet names is looked for where it was', async () => {
