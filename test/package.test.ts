@@ -73,8 +73,18 @@ test('its types resolve under NodeNext and Bundler, strict', () => {
      const channel: Channel = createChannel({ retry: 1000 });
      // @ts-expect-error: a port is a number
      await start({ port: '8080' });
-     live({ watch: false }).send('clock', { time: 1 });
+     live({ watch: false, reloadOnly: ['html'], overlay: false }).send('clock', { time: 1 });
      undo(); channel.send('a', 'b');`,
+  );
+  home.write(
+    'page.ts',
+    `import type {} from 'live-sse/client';
+     addEventListener('live-sse:change', (event) => {
+       const { actions, paths } = event.detail;
+       if (actions.includes('reload') && paths.length === 0) event.preventDefault();
+       // @ts-expect-error: no such action
+       actions.includes('nothing');
+     });`,
   );
   const tsc = new URL('../node_modules/typescript/bin/tsc', import.meta.url).pathname;
   const types = new URL('../node_modules/@types', import.meta.url).pathname;
@@ -94,6 +104,9 @@ test('its types resolve under NodeNext and Bundler, strict', () => {
     ];
     try {
       execFileSync(process.execPath, [tsc, ...args, '--typeRoots', types, '--types', 'node', 'use.ts'], {
+        cwd: home.path,
+      });
+      execFileSync(process.execPath, [tsc, ...args, '--lib', 'ES2023,DOM', '--types', '', 'page.ts'], {
         cwd: home.path,
       });
     } catch (error) {

@@ -46,7 +46,9 @@ const snippets: [starts: string, check: (program: Program) => Promise<void>][] =
   ],
 ];
 
-for (const { code } of blocks.filter(({ language }) => language === 'js')) {
+// What runs in a page is run in one: test/browser/client.test.ts.
+const isForPages = (code: string) => code.startsWith('addEventListener(');
+for (const { code } of blocks.filter(({ language, code }) => language === 'js' && !isForPages(code))) {
   const [first = ''] = code.split('\n');
   test(`the snippet that starts with ${first}`, async () => {
     const [, check] = snippets.find(([starts]) => code.startsWith(starts)) ?? [];

@@ -328,7 +328,6 @@ for (const markup of ['<audio src=s.wav controls></audio>', '<video><source src=
 
 // One row: what it is about, the page, the path that changes, and what happens in the page.
 const REFUSED: readonly (readonly [name: string, body: string, path: string, live?: string])[] = [
-  ['a script', '<script src=a.js></script>', '/a.js'],
   ['data', '', '/a.json'],
   ['a file that is used nowhere', '<img src=b.svg>', '/a.svg'],
   [

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { BrowserContext, Page } from 'puppeteer-core';
@@ -6,6 +6,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
 import { type Folder, folder, until } from '../harness.ts';
+import { blocksOf } from '../installed.ts';
 import { launch } from './chromium.ts';
 
 /** A folder that is served, and pages of it in a browser of their own. */
@@ -532,6 +533,24 @@ test('the page may keep a change to itself', async () => {
   site.folder.write('a.css', 'p { color: rgb(3, 0, 0) }');
   await see(page, style('p', 'color'), 'rgb(3, 0, 0)');
   site.folder.write('a.js', '3');
+  await reloads(page);
+});
+
+test('the listener in the README keeps the levels of a game', async () => {
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+  const code = blocksOf(readme).find(({ code }) =>
+    code.startsWith("addEventListener('live-sse:change'"),
+  )?.code;
+  assert.ok(code);
+  const script = `<script>${code}</script><script>fetch('level-1.json'); fetch('other.json')</script>`;
+  await using site = await serve({ 'index.html': html(script), 'level-1.json': '1', 'other.json': '1' });
+  const page = await site.open();
+  const said: string[] = [];
+  page.on('console', (message) => said.push(message.text()));
+  site.folder.write('level-1.json', '2');
+  await until('the page to see to it', () => said.includes('loading the level again'));
+  await stays(page);
+  site.folder.write('other.json', '2');
   await reloads(page);
 });
 
