@@ -1,0 +1,157 @@
+// Many requests, and many listeners.
+
+import { writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { folder, get, navigation } from '../harness.ts';
+import { type Bench, pause, turns, withServer } from './bench.ts';
+import { type Ear, listen } from './channel.ts';
+import type { Running } from './peers.ts';
+
+/** Connections at once, and milliseconds of asking. */
+const CONNECTIONS = 16;
+const PERIOD = 1000;
+const WARM_UP = 400;
+
+const CLIENTS = 5000;
+
+const FILES = { html: '/', css: '/site.css', js: '/app.js', image: '/photo.png' };
+
+const page = (text: string) =>
+  `<!doctype html><html><head><title>Page</title></head><body>${`<p>${text}</p>\n`.repeat(60)}</body></html>\n`;
+
+function site() {
+  return folder({
+    'index.html': page('Some words of a page'),
+    'site.css': `${'.name { color: rebeccapurple; margin: 0 }\n'.repeat(50)}`,
+    'app.js': `${'export const answer = () => 42; // a line of a script\n'.repeat(3800)}`.replaceAll(
+      'export const answer',
+      'void',
+    ),
+    'photo.png': Buffer.alloc(2 ** 20, 'pixels'),
+  });
+}
+
+/** Answers per second, by kind of file. */
+export async function load(bench: Bench): Promise<void> {
+  using home = site();
+  for (let round = 0; round < bench.rounds(3); round += 1) {
+    for (const peer of turns(bench.peers, round)) {
+      await withServer(bench, [peer, home.path], async (server) => {
+        await pause(500);
+        for (const [kind, path] of Object.entries(FILES)) {
+          await ask(server, path, WARM_UP);
+          bench.record(`${kind} per second`, peer, await ask(server, path, PERIOD));
+        }
+      });
+    }
+  }
+}
+
+/** Asks for a path on several connections for some time; gives the answers per second. */
+async function ask({ port }: Running, path: string, ms: number): Promise<number> {
+  let answers = 0;
+  let ended = false;
+  const words = Object.entries(navigation).map(([name, value]) => `${name}: ${value}\r\n`);
+  const request = `GET ${path} HTTP/1.1\r\nHost: localhost:${port}\r\n${path === FILES.html ? words.join('') : ''}\r\n`;
+  const sockets = new Set<Socket>();
+  const join = () => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(request));
+    sockets.add(socket);
+    const isDone = answerReader();
+    socket.on('data', (chunk: Buffer) => {
+      if (!isDone(chunk)) return;
+      answers += 1;
+      if (!ended) socket.write(request);
+    });
+    socket.on('error', () => {}); // shows as a close
+    socket.on('close', () => {
+      sockets.delete(socket);
+      if (!ended) join();
+    });
+  };
+  const begin = performance.now();
+  for (let i = 0; i < CONNECTIONS; i += 1) join();
+  await pause(ms);
+  const rate = answers / ((performance.now() - begin) / 1000);
+  ended = true;
+  for (const socket of sockets) socket.destroy();
+  return rate;
+}
+
+/** Says of each chunk whether an answer ends with it; reads no more of it than it has to. */
+function answerReader(): (chunk: Buffer) => boolean {
+  let head = '';
+  let left: number | undefined;
+  let chunked = false;
+  return (chunk) => {
+    let body = chunk;
+    if (left === undefined && !chunked) {
+      head += chunk.toString('latin1');
+      const end = head.indexOf('\r\n\r\n');
+      if (end < 0) return false;
+      if (!head.startsWith('HTTP/1.1 200')) throw new Error(`Unexpected answer: ${head.slice(0, 40)}`);
+      chunked = /^transfer-encoding: chunked/im.test(head);
+      left = chunked ? undefined : Number(/^content-length: (\d+)/im.exec(head.slice(0, end))?.[1] ?? 0);
+      body = chunk.subarray(chunk.length - (head.length - end - 4));
+      head = '';
+    }
+    const done = chunked ? body.subarray(-5).toString('latin1') === '0\r\n\r\n' : (left ?? 0) <= body.length;
+    if (done) {
+      left = undefined;
+      chunked = false;
+    } else if (left !== undefined) left -= body.length;
+    return done;
+  };
+}
+
+/** 5,000 pages that listen, and a save. Node.js raises its limit of open files by itself as far as it may. */
+export async function clients(bench: Bench): Promise<void> {
+  using home = site();
+  for (let round = 0; round < bench.rounds(2); round += 1) {
+    for (const peer of turns(bench.peers, round)) {
+      if (!peer.channel || !peer.injects) continue;
+      await withServer(bench, [peer, home.path], (server) =>
+        crowd(bench, server, (text) => writeFileSync(home.file('index.html'), page(text))),
+      );
+    }
+  }
+}
+
+async function crowd(bench: Bench, server: Running, save: (text: string) => void): Promise<void> {
+  const { peer } = server;
+  await get(server.url, '/', { headers: navigation });
+  await pause(1500);
+  const before = server.usage().memoryMB;
+  const heard = new Map<number, number>();
+  const path = await peer.channel?.path(server.port);
+  const ears: Ear[] = [];
+  try {
+    while (ears.length < CLIENTS) {
+      const more = Array.from({ length: 100 }, (_, i) =>
+        listen(server, (at) => void (heard.has(ears.length + i) || heard.set(ears.length + i, at)), path),
+      );
+      ears.push(...(await Promise.all(more)));
+    }
+    await pause(1000);
+    bench.record(
+      '5,000 clients, memory each (KB)',
+      peer,
+      ((server.usage().memoryMB - before) * 1024) / CLIENTS,
+    );
+    for (let n = 0; n < 3; n += 1) {
+      heard.clear();
+      const begin = performance.now();
+      save(`saved ${begin}`);
+      while (heard.size < CLIENTS && performance.now() - begin < 8000) await pause(10);
+      const times = [...heard.values()];
+      bench.record('5,000 clients, told', peer, times.length);
+      if (times.length < CLIENTS) continue;
+      const last = times.reduce((a, b) => Math.max(a, b));
+      bench.record('5,000 clients, first to last (ms)', peer, last - times.reduce((a, b) => Math.min(a, b)));
+      bench.record('5,000 clients, save to last (ms)', peer, last - begin);
+      await pause(1000);
+    }
+  } finally {
+    for (const ear of ears) ear[Symbol.dispose]();
+  }
+}
