@@ -1,4 +1,4 @@
-// `npm run bench -- [scenario …] [--rounds n]`: measures live-sse beside other servers, prints it, and notes it in
+// `npm run bench -- [scenario …] [--rounds n] [--peers a,b]`: measures live-sse beside other servers, prints it, and notes it in
 // results.json and the README. Scenarios that are not asked for keep the numbers they had.
 
 import { execFileSync } from 'node:child_process';
@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import type { Bench } from './bench.ts';
 import { footprint } from './footprint.ts';
 import { clients, load } from './load.ts';
-import { installPeers, isInstalled, PEERS } from './peers.ts';
+import { installPeers, isInstalled, PEERS, type Peer } from './peers.ts';
 import { merge, pixels, tabs } from './pixels.ts';
 import { fiftyThousand, start, tenThousand } from './start.ts';
 import { type Measures, type Results, readmeTable, report, summarise } from './table.ts';
@@ -35,13 +35,14 @@ const resultsFile = fileURLToPath(new URL('results.json', import.meta.url));
 interface Wanted {
   readonly scenarios: readonly string[];
   readonly rounds: number | undefined;
+  readonly peers: readonly Peer[];
 }
 
 /** What the command line asks for. @throws {RangeError} if it cannot be understood */
 function parse(argv: readonly string[]): Wanted {
   const { values, positionals } = parseArgs({
     args: [...argv],
-    options: { rounds: { type: 'string' } },
+    options: { rounds: { type: 'string' }, peers: { type: 'string' } },
     allowPositionals: true,
   });
   const unknown = positionals.find((name) => !(name in SCENARIOS));
@@ -51,18 +52,26 @@ function parse(argv: readonly string[]): Wanted {
   if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
     throw new RangeError(`--rounds "${values.rounds}" is no number of rounds: give 1 or more`);
   }
+  const names = values.peers?.split(',') ?? PEERS.map(({ name }) => name);
+  const stranger = names.find((name) => PEERS.every((peer) => peer.name !== name));
+  if (stranger !== undefined) {
+    throw new RangeError(
+      `Unknown server "${stranger}": there are ${PEERS.map(({ name }) => name).join(', ')}`,
+    );
+  }
   return {
     scenarios: positionals.length > 0 ? positionals : Object.keys(SCENARIOS),
     rounds: values.rounds === undefined ? undefined : Number(values.rounds),
+    peers: PEERS.filter(({ name }) => names.includes(name)),
   };
 }
 
-async function run({ scenarios, rounds }: Wanted): Promise<void> {
+async function run({ scenarios, rounds, peers: asked }: Wanted): Promise<void> {
   execFileSync('npm', ['run', 'build', '--silent'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
   installPeers();
-  const missing = PEERS.filter((peer) => !isInstalled(peer));
+  const missing = asked.filter((peer) => !isInstalled(peer));
   for (const { name, version } of missing) console.log(`${name} ${version} cannot be installed: left out`);
-  const peers = PEERS.filter((peer) => !missing.includes(peer));
+  const peers = asked.filter((peer) => !missing.includes(peer));
   const values: Record<string, Record<string, number[]>> = {};
   const bench: Bench = {
     peers,
@@ -83,15 +92,21 @@ async function run({ scenarios, rounds }: Wanted): Promise<void> {
       console.log(`  ${name} was broken off: ${error instanceof Error ? error.message : error}`);
     }
     console.log(`  ${((performance.now() - begin) / 1000).toFixed(0)} s`);
+    note(summarise(values));
   }
+  console.log(`\n${report(note({}))}`);
+}
+
+/** Adds to the numbers there are, in results.json and the README: a run that is broken off leaves what it has. */
+function note(measures: Measures): Results {
   const results: Results = {
     machine: machine(),
-    versions: Object.fromEntries(peers.map(({ name, version }) => [name, version])),
-    measures: { ...former(), ...summarise(values) },
+    versions: Object.fromEntries(PEERS.map(({ name, version }) => [name, version])),
+    measures: { ...former(), ...measures },
   };
   writeFileSync(resultsFile, `${JSON.stringify(results, null, 1)}\n`);
   writeReadme(results);
-  console.log(`\n${report(results)}`);
+  return results;
 }
 
 function machine(): Results['machine'] {

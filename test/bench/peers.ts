@@ -116,9 +116,10 @@ export const PEERS: readonly Peer[] = [
     name: 'five-server',
     package: 'five-server',
     version: '0.4.5',
-    command: (folder, port) => [
+    // The working folder: it answers 403 when another one is named by its whole path.
+    command: (_folder, port) => [
       bin('five-server/lib/bin.js'),
-      folder,
+      '.',
       `--port=${port}`,
       '--host=127.0.0.1',
       '--open=false',
