@@ -43,7 +43,7 @@ function largeSite(files: number): Large {
 /** An empty site: who answers first? */
 export async function start(bench: Bench): Promise<void> {
   using site = largeSite(1);
-  for (let round = 0; round < bench.rounds(7); round += 1) {
+  for (let round = 0; round < bench.rounds(5); round += 1) {
     for (const peer of turns(bench.peers, round)) {
       await withServer(bench, [peer, site.path], async (server) => {
         bench.record('first 200, empty (ms)', peer, server.first);

@@ -173,7 +173,7 @@ export async function wire(bench: Bench): Promise<void> {
   const sites = await open(bench, () => {});
   let version = 0;
   try {
-    for (let round = 0; round < bench.rounds(10); round += 1) {
+    for (let round = 0; round < bench.rounds(8); round += 1) {
       for (const [kind, save] of Object.entries(SAVES)) {
         version += 1;
         for (const site of turns(sites, round)) {
@@ -197,7 +197,7 @@ const FILES = 500;
 export async function checkout(bench: Bench): Promise<void> {
   const sites = await open(bench, prepareRepository);
   try {
-    for (let round = 0; round < bench.rounds(3); round += 1) {
+    for (let round = 0; round < bench.rounds(2); round += 1) {
       for (const site of turns(sites, round)) {
         for (const [branch, version] of [
           ['other', 2],
