@@ -59,7 +59,7 @@ function run(script: HTMLOrSVGScriptElement): void {
   const file = script.getAttribute('data-file');
   const own = file && toPath(file);
   const page = {
-    ...watchUses(own),
+    ...watchUses(own, `${base}/worker.js`),
     base,
     file: own,
     source: script.getAttribute('data-source'),
@@ -176,7 +176,7 @@ function remember(): Memory | undefined {
 function storageKey(): string {
   let frame = '';
   for (let view: Window = window; view !== view.parent; view = view.parent) {
-    frame += `:${Array.prototype.indexOf.call(view.parent, view)}`;
+    frame += `:${[].indexOf.call(view.parent as never, view as never)}`;
   }
   return `live-sse${frame}:${location.pathname}${location.search}`;
 }

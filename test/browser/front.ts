@@ -13,8 +13,8 @@ export interface FrontOptions {
   readonly prefix?: string;
   /** Runs in each page right before our client does. */
   readonly script?: string;
-  /** Answers by itself what it gives true for. */
-  readonly answer?: (req: IncomingMessage, res: ServerResponse) => boolean;
+  /** Answers by itself what it gives true for; the rest goes on when it says so. */
+  readonly answer?: (req: IncomingMessage, res: ServerResponse) => boolean | Promise<boolean>;
 }
 
 const CLIENT = '/__events/client.js';
@@ -23,8 +23,8 @@ export async function front(
   behind: { readonly host: string; readonly port: number },
   { prefix = '', script = '', answer = () => false }: FrontOptions,
 ): Promise<Front> {
-  const server = createServer((req, res) => {
-    if (answer(req, res)) return;
+  const server = createServer(async (req, res) => {
+    if (await answer(req, res)) return;
     const path = (req.url ?? '').slice(prefix.length);
     const { method, headers } = req;
     const { host, port } = behind;
