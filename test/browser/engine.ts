@@ -48,10 +48,7 @@ type Tags = HTMLElementTagNameMap;
 /** A page; the tests know no other. */
 export interface Page extends Driver {
   evaluate(code: string): Promise<unknown>;
-  evaluate<Args extends readonly unknown[], R>(
-    code: (...args: Args) => R,
-    ...args: NoInfer<Args>
-  ): Promise<Awaited<R>>;
+  evaluate<Args extends unknown[], R>(code: (...args: Args) => R, ...args: Args): Promise<Awaited<R>>;
   /** The function's value for the first element that matches. */
   $eval<K extends keyof Tags, R>(selector: K, code: (element: Tags[K]) => R): Promise<Awaited<R>>;
   $eval<R>(selector: string, code: (element: Element) => R): Promise<Awaited<R>>;
