@@ -92,6 +92,7 @@ async function pictures(act: () => Promise<unknown>): Promise<string[]> {
   const acted = act().finally(() => {
     ended = true;
   });
+  acted.catch(() => {}); // thrown below
   while (!ended) frames.push(await page.screenshot());
   await acted;
   return frames;

@@ -9,7 +9,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Channel, type ChannelOptions, createChannel } from '../../src/sse.ts';
 import { until } from '../harness.ts';
-import { type Browser, launch } from './engine.ts';
+import { type Browser, engine, except, launch } from './engine.ts';
 
 const html = readFileSync(new URL('../sites/clock/index.html', import.meta.url));
 const script = fileURLToPath(new URL('../sites/clock/server.js', import.meta.url));
@@ -129,7 +129,8 @@ test('text and JSON arrive as they were sent', async () => {
   served.channel.send(undefined, 'x\n\nevent: close\ndata: forged');
   assert.equal(await tab.lines(/forged/), [
     'open',
-    'message b-1: 这是消息 😀\0',
+    // Firefox leaves it out, against the standard.
+    `message b-1: 这是消息 😀${engine === 'firefox' ? '' : '\0'}`,
     'time 订单 é: a\nb\nc',
     'message b-3: {"text":"a\\r\\nb\\u0000"}',
     'message b-4: ',
@@ -137,28 +138,46 @@ test('text and JSON arrive as they were sent', async () => {
   ]);
 });
 
+const noPlace = 'it takes the id of an event only, against the standard';
+
+except({ firefox: noPlace, webkit: noPlace }, test)(
+  'a page that was cut off before it heard anything comes back and hears what it missed',
+  async () => {
+    await using served = await serve();
+    await using tab = await open(served.origin);
+    await tab.lines(/^open$/);
+    served.cut();
+    await until('no client', () => served.channel.clients === 0);
+    served.channel.send('time', 'missed');
+    await tab.lines(/^time .*: missed$/);
+    assert.equal(served.asked, [undefined, 'b-0']);
+  },
+);
+
 test('a page that was cut off comes back and hears what it missed, once', async () => {
   await using served = await serve();
   await using tab = await open(served.origin);
-  await tab.lines(/^open$/);
+  served.channel.send('time', 'first');
+  await tab.lines(/first$/);
   for (const [i, id] of [undefined, '订单 №2', undefined].entries()) {
     served.cut();
     await until('no client', () => served.channel.clients === 0);
     served.channel.send('time', `${i}`, id === undefined ? {} : { id });
     await tab.lines(new RegExp(`^time .*: ${i}$`));
   }
-  assert.equal(served.asked, [undefined, 'b-0', 'b-1', '订单 №2']);
+  assert.equal(served.asked, [undefined, 'b-1', 'b-2', '订单 №2']);
   assert.equal(await tab.lines(/: 2$/), [
     'open',
+    'time b-1: first',
     'error: readyState 0',
     'open',
-    'time b-1: 0',
+    'time b-2: 0',
     'error: readyState 0',
     'open',
     'time 订单 №2: 1',
     'error: readyState 0',
     'open',
-    'time b-3: 2',
+    'time b-4: 2',
   ]);
 });
 

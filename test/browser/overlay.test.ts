@@ -87,7 +87,10 @@ test.before(async (context) => {
   context.page = await browser.newPage();
   // WebKit's driver tells nothing of the console.
   context.page.puppeteer?.on('pageerror', (error) => context.problems.push(String(error)));
-  context.page.puppeteer?.on('console', (message) => context.problems.push(message.text()));
+  context.page.puppeteer?.on('console', (message) => {
+    // Firefox says that a page's policy does not let it ask for the icon.
+    if (!message.text().includes('favicon.ico')) context.problems.push(message.text());
+  });
   context.end = () => browser[Symbol.asyncDispose]();
 });
 
@@ -111,6 +114,8 @@ const DIALOG = `${HOST}?.shadowRoot.querySelector('dialog')`;
 /** Loads the page at `path` and shows a failure there. What `open` is called with is in the page's `opened`. */
 async function show(context: Context, path: string, what: Failure, open = true): Promise<void> {
   await context.page.goto(context.url + path);
+  // It is there before its first frame has given the focus to its field.
+  if (path === '/') await becomes(context.page, 'document.activeElement === field');
   await showHere(context.page, what, open);
 }
 
@@ -139,9 +144,10 @@ test('shows message, place and code; a second failure replaces it; hideFailure()
   const { page } = context;
   await show(context, '/', failure);
   const text = await evaluate(page, `${DIALOG}.innerText`);
+  // Engines differ in the empty lines between blocks.
   assert.is(
-    text,
-    'Close\nUnexpected ";"\n\nsrc/app.ts:12:5\n\n  11 | let a;\n> 12 | let ;\n     |     ^\n  13 | let c;\n\nEsc or the next good build closes this',
+    String(text).replace(/\n+/g, '\n'),
+    'Close\nUnexpected ";"\nsrc/app.ts:12:5\n  11 | let a;\n> 12 | let ;\n     |     ^\n  13 | let c;\nEsc or the next good build closes this',
   );
   await showHere(page, { message: 'Another' });
   assert.is(await evaluate(page, `document.querySelectorAll('live-sse-overlay').length`), 1);
@@ -301,7 +307,8 @@ test('follows light and dark', async (context) => {
   const page = await dark.newPage();
   await show({ ...context, page }, '/', failure);
   const { color, backgroundColor } = (await evaluate(page, LOOK)) as Record<string, string>;
-  assert.equal([color, backgroundColor], ['rgb(255, 255, 255)', 'rgb(18, 18, 18)']);
+  const light = (text = '') => Number(/\d+/.exec(text)?.[0]);
+  assert.ok(light(color) > 200 && light(backgroundColor) < 50, `${color} on ${backgroundColor}`);
 });
 
 test('shows text as text', async (context) => {

@@ -60,8 +60,8 @@ async function open(url = 'about:blank'): Promise<Page & AsyncDisposable> {
 /** Everything a page can do to get at a server that is not its own; gives what it has got by each. */
 function steal(page: Page, base: string): Promise<Record<string, string>> {
   return page.evaluate(async (base) => {
-    const patience = <T>(result: Promise<T>) =>
-      Promise.race([result, new Promise<string>((resolve) => setTimeout(resolve, 20_000, 'no answer'))]);
+    const patience = <T>(result: Promise<T>, ms = 20_000, given = 'no answer') =>
+      Promise.race([result, new Promise<string>((resolve) => setTimeout(resolve, ms, given))]);
     const loads = (tag: string, attributes: Record<string, string>) =>
       new Promise<string>((resolve) => {
         const element = document.createElement(tag);
@@ -105,7 +105,9 @@ function steal(page: Page, base: string): Promise<Record<string, string>> {
       stylesheet: () => loads('link', { href: `${base}a.css`, rel: 'stylesheet' }),
       frame: () => framed,
       EventSource: () => opens(new EventSource(`${base}__events`)),
-      WebSocket: () => opens(new WebSocket(`${base.replace('http', 'ws')}__events`)),
+      // WebKit waits for the end of what is no answer for a WebSocket, here of an event stream.
+      WebSocket: () =>
+        patience(opens(new WebSocket(`${base.replace('http', 'ws')}__events`)), 5000, 'nothing'),
     };
     const results = Object.entries(tries).map(async ([name, attempt]) => [name, await patience(attempt())]);
     return Object.fromEntries(await Promise.all(results));
@@ -254,7 +256,9 @@ for (const [name, path] of [
       add(`<iframe src="${evil}"></iframe><object data="${evil}"></object><base href="${evil}">`);
       add(`<form action="${evil}" id="form"></form>`);
       const form = document.getElementById('form');
-      if (form instanceof HTMLFormElement) form.submit();
+      try {
+        if (form instanceof HTMLFormElement) form.submit();
+      } catch {} // so Firefox says that it is not allowed
       return fetch(evil, { mode: 'no-cors' }).then(
         () => 'sent',
         () => undefined,
