@@ -219,7 +219,15 @@ function plan(old: Document, next: Document, doc: Document): (() => void)[] {
 
 /** What moves keeps its focus, its scroll and its animations, where the browser can do that. */
 function move(node: Node, parent: Node, before: Node | null): void {
-  if (!isElement(parent) || !('moveBefore' in parent)) return void parent.insertBefore(node, before);
+  if (!isElement(parent) || !('moveBefore' in parent)) {
+    const { activeElement } = document;
+    parent.insertBefore(node, before);
+    // WebKit cannot, and is not to lose at least the place where the user types.
+    if (activeElement instanceof HTMLElement && node.contains(activeElement)) {
+      activeElement.focus({ preventScroll: true });
+    }
+    return;
+  }
   // Animations would start again in what has no style yet.
   parent.getClientRects();
   parent.moveBefore(node, before);

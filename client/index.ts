@@ -37,7 +37,7 @@ function run(script: HTMLOrSVGScriptElement): void {
   const own = file && toPath(file);
   let misses = 0;
   const page = {
-    ...watchUses(own),
+    ...watchUses(own, `${base}/worker.js`),
     base,
     file: own,
     source: script.getAttribute('data-source'),
@@ -130,7 +130,7 @@ function remember(): (Memory & { readonly place: boolean }) | undefined {
 function storageKey(): string {
   let frame = '';
   for (let view: Window = window; view !== view.parent; view = view.parent) {
-    frame += `:${Array.prototype.indexOf.call(view.parent, view)}`;
+    frame += `:${[].indexOf.call(view.parent as never, view as never)}`;
   }
   return `live-sse${frame}:${location.pathname}${location.search}`;
 }

@@ -28,14 +28,15 @@ export function isOwnFile(changed: string, path: string, file?: string | null): 
   const bare = path.replace(/\/$/, '');
   if ([`${bare}/index.html`, `${bare}.html`].includes(changed)) return true;
   // A document without a file may be the list of a folder: what appears in the folder concerns it.
-  return !file && path.endsWith('/') && changed.slice(0, changed.lastIndexOf('/') + 1) === path;
+  return !file && path.endsWith('/') && changed.replace(/[^/]*$/, '') === path;
 }
 
 /**
  * Starts to note what the page loads.
  * @param own URL path of the document's file, if the server said so
+ * @param ours URL of the worker that is not the page's
  */
-export function watchUses(own: string | null): Uses {
+export function watchUses(own: string | null, ours: string): Uses {
   const pathOf = (url: string) => pathIn(url, document.baseURI);
   const loaded = new Set<string>();
   let unknown = false;
@@ -43,11 +44,12 @@ export function watchUses(own: string | null): Uses {
 
   const note = (entries: PerformanceEntryList) => {
     for (const entry of entries) {
-      const { initiatorType = '' }: Partial<PerformanceResourceTiming> = entry;
+      const { initiatorType } = entry as PerformanceResourceTiming;
       const path = pathOf(entry.name);
       // What is in a frame is the concern of the frame; what a worker loads cannot be seen from here.
-      if (!/^i?frame$/.test(initiatorType)) loaded.add(path);
-      if (initiatorType === 'other' && /js$/.test(path)) workers = true;
+      if (!/frame/.test(initiatorType)) loaded.add(path);
+      // In WebKit our own worker is among them.
+      if (initiatorType === 'other' && /js$/.test(path) && entry.name !== ours) workers = true;
     }
   };
   const observer = new PerformanceObserver((list, _, options?: { droppedEntriesCount?: number }) => {

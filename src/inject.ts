@@ -56,7 +56,10 @@ const HOLD_LIMIT = 64 * 1024;
 export function isDocumentRequest({ headers }: Pick<IncomingMessage, 'headers'>): boolean | undefined {
   const destination = headers['sec-fetch-dest'];
   // A service worker that passes a navigation on keeps its mode, not its destination; no script can set this mode.
-  if (destination === 'empty') return headers['sec-fetch-mode'] === 'navigate';
+  // Firefox does not keep it either, but a header that only navigations have.
+  if (destination === 'empty') {
+    return headers['sec-fetch-mode'] === 'navigate' || headers['upgrade-insecure-requests'] === '1';
+  }
   if (typeof destination === 'string') return /^(?:document|iframe|frame)$/.test(destination);
   return headers.accept?.includes('application/xhtml+xml') ? true : undefined;
 }

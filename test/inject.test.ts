@@ -283,6 +283,12 @@ const requests: [name: string, headers: Record<string, string>, expected: boolea
     { 'sec-fetch-dest': 'empty', 'sec-fetch-mode': 'navigate' },
     true,
   ],
+  [
+    'a navigation through a service worker in Firefox',
+    { 'sec-fetch-dest': 'empty', 'sec-fetch-mode': 'same-origin', 'upgrade-insecure-requests': '1' },
+    true,
+  ],
+  ['a fetch from the same origin', { 'sec-fetch-dest': 'empty', 'sec-fetch-mode': 'same-origin' }, false],
   ['an image', { 'sec-fetch-dest': 'image', accept: XHTML_ACCEPT }, false],
   ['an object', { 'sec-fetch-dest': 'object' }, false],
   ['a navigation on an insecure origin', { accept: XHTML_ACCEPT }, true],

@@ -5,7 +5,7 @@ import { build } from 'esbuild';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { within } from '../harness.ts';
-import { launch } from './chromium.ts';
+import { engine, launch, type Page, puppeteerOf } from './engine.ts';
 
 declare global {
   /** What the bundle of client/assets.ts defines in each page. */
@@ -19,8 +19,7 @@ const bundle = await build({
   format: 'iife',
   globalName: 'assets',
 });
-// tsx wraps the functions inside those that are sent to the page.
-const script = `var __name = (value) => value;${bundle.outputFiles[0]?.text}`;
+const script = bundle.outputFiles[0]?.text ?? '';
 
 const TYPES: Record<string, string> = {
   html: 'text/html; charset=utf-8',
@@ -56,14 +55,12 @@ const server = createServer((req, res) => {
 });
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-const chromium = await launch(['--autoplay-policy=no-user-gesture-required']);
-const page = await chromium.browser.newPage();
-await page.setViewport({ width: 1200, height: 100 });
-await page.evaluateOnNewDocument(script);
-const reader = await chromium.browser.newPage();
+const browser = await launch();
+const page = await browser.newPage();
+const reader = await browser.newPage();
 await page.bringToFront();
 test.after(async () => {
-  await chromium[Symbol.asyncDispose]();
+  await browser[Symbol.asyncDispose]();
   server.closeAllConnections();
   server.close();
 });
@@ -82,13 +79,27 @@ async function open(body: string): Promise<void> {
     '/',
     `<!doctype html><html><head><link rel=icon href="data:,"></head><body>${body}</body></html>`,
   );
-  await page.goto(origin, { waitUntil: 'load' });
+  await page.goto(origin);
+  await page.evaluate(`globalThis.assets = (() => { ${script}; return assets; })()`);
   requests.length = 0;
 }
 
-/** Runs `act`, and gives the colours of these points in each frame that the browser has shown meanwhile, without repeats. */
-async function watchFrames(points: readonly number[], act: () => Promise<unknown>): Promise<string[][]> {
-  const session = await page.createCDPSession();
+/** Pictures of the page while `act` goes on: of Chromium each frame that it has shown, else as many as can be taken. */
+async function pictures(act: () => Promise<unknown>): Promise<string[]> {
+  if (engine === 'chromium') return screencast(page, act);
+  const frames: string[] = [];
+  let ended = false;
+  const acted = act().finally(() => {
+    ended = true;
+  });
+  acted.catch(() => {}); // thrown below
+  while (!ended) frames.push(await page.screenshot());
+  await acted;
+  return frames;
+}
+
+async function screencast(page: Page, act: () => Promise<unknown>): Promise<string[]> {
+  const session = await puppeteerOf(page).createCDPSession();
   const frames: string[] = [];
   session.on('Page.screencastFrame', ({ data, sessionId }) => {
     frames.push(data);
@@ -100,8 +111,13 @@ async function watchFrames(points: readonly number[], act: () => Promise<unknown
     for (let i = 0; i < 5; i++) await new Promise(requestAnimationFrame);
   });
   await session.send('Page.stopScreencast');
-  frames.push(await page.screenshot({ encoding: 'base64' }));
   await session.detach();
+  return frames;
+}
+
+/** Runs `act`, and gives the colours of these points in the pictures of the page meanwhile, without repeats. */
+async function watchFrames(points: readonly number[], act: () => Promise<unknown>): Promise<string[][]> {
+  const frames = [...(await pictures(act)), await page.screenshot()];
   return reader.evaluate(
     async (frames, points) => {
       const seen = points.map((): string[] => []);
@@ -109,7 +125,9 @@ async function watchFrames(points: readonly number[], act: () => Promise<unknown
         const image = new Image();
         image.src = `data:image/png;base64,${frame}`;
         await image.decode();
-        const context = new OffscreenCanvas(image.width, image.height).getContext('2d');
+        const canvas = document.createElement('canvas');
+        Object.assign(canvas, { width: image.width, height: image.height });
+        const context = canvas.getContext('2d');
         context?.drawImage(image, 0, 0);
         points.forEach((x, i) => {
           const [r = 0, g = 0, b = 0] = context?.getImageData(x, 20, 1, 1).data ?? [];
@@ -160,7 +178,7 @@ test('swapAssets() shows the new bytes in each place without a frame in between'
   paint('red');
   await open(`<style>body { margin: 0; display: flex; line-height: 0 }
     body > div { width: 40px; height: 40px; overflow: hidden }</style>${boxes.join('')}`);
-  const nodes = await page.evaluateHandle(() => [...document.querySelectorAll('*')]);
+  await page.evaluate('void (window.before = [...document.querySelectorAll("*")])');
   const frames = await watchFrames(
     SHOWN.map((_, i) => 40 * i + 20),
     async () => {
@@ -172,9 +190,10 @@ test('swapAssets() shows the new bytes in each place without a frame in between'
     Object.fromEntries(SHOWN.map(([name], i) => [name, frames[i]])),
     Object.fromEntries(SHOWN.map(([name]) => [name, ['red', 'blue']])),
   );
-  const same = (before: Element[]) =>
-    [...document.querySelectorAll('*')].every((node, i) => node === before[i]);
-  assert.is(await page.evaluate(same, nodes), true);
+  assert.is(
+    await page.evaluate('[...document.querySelectorAll("*")].every((node, i) => node === before[i])'),
+    true,
+  );
 });
 
 test('swapAssets() swaps a mask, an imported sheet, an adopted one, and a keyframe', async () => {

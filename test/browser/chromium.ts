@@ -1,45 +1,25 @@
-// The browser of the tests: where it is, how a machine without one gets it, and pages in it.
+// Chromium, driven over its own protocol.
 
-import { execFileSync } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
 import puppeteer, { type Browser } from 'puppeteer-core';
+import type { LaunchOptions, Started } from './engine.ts';
+import { find, type Program, provide } from './programs.ts';
+import { fromPuppeteer } from './puppeteer.ts';
 
-const NAMES = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'];
+const CHROMIUM: Program = {
+  title: 'Chromium',
+  names: ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'],
+  debian: 'chromium',
+  variable: 'CHROMIUM_PATH',
+};
 
 /** The installed Chromium: `CHROMIUM_PATH`, or the first one on the PATH. */
 export function findChromium(env: NodeJS.ProcessEnv = process.env): string | undefined {
-  if (env.CHROMIUM_PATH) return env.CHROMIUM_PATH;
-  const dirs = (env.PATH ?? '').split(delimiter).filter(Boolean);
-  return dirs.flatMap((dir) => NAMES.map((name) => join(dir, name))).find(isExecutable);
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false; // not there, or not to be run: the next one may be
-  }
+  return find(CHROMIUM, env);
 }
 
 /** Finds Chromium, or installs the distribution's where that can be done without asking; else throws what to do. */
 export function provideChromium(): string {
-  const found = findChromium();
-  if (found) return found;
-  const hint = 'Install it (Debian, Ubuntu: apt-get install chromium), or set CHROMIUM_PATH to an executable';
-  if (process.getuid?.() !== 0 || !isExecutable('/usr/bin/apt-get')) {
-    throw new Error(`The browser tests need Chromium, which is not on this machine. ${hint}`);
-  }
-  console.log('Installing Chromium for the browser tests …');
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const apt = (...args: string[]) =>
-    execFileSync('apt-get', ['-qq', ...args], { env, stdio: ['ignore', 'ignore', 'inherit'] });
-  apt('update');
-  apt('install', '-y', '--no-install-recommends', 'chromium');
-  const installed = findChromium();
-  if (!installed) throw new Error(`apt-get installed chromium, but it is not on the PATH. ${hint}`);
-  return installed;
+  return provide(CHROMIUM);
 }
 
 /** A headless Chromium with an empty profile; `await using` ends it. */
@@ -59,6 +39,18 @@ export async function launch(
       '--disable-sync',
       ...args,
     ],
+    // Puppeteer switches the back/forward cache off, which users have.
+    ignoreDefaultArgs: ['--disable-back-forward-cache'],
   });
   return { browser, [Symbol.asyncDispose]: () => browser.close() };
+}
+
+/** Chromium as one of the engines. */
+export async function chromium(options: LaunchOptions): Promise<Started> {
+  const args = ['--autoplay-policy=no-user-gesture-required'];
+  if (options.anyCertificate) args.push('--ignore-certificate-errors');
+  if (options.examples) args.push('--host-resolver-rules=MAP *.example 127.0.0.1');
+  if (options.dark) args.push('--blink-settings=preferredColorScheme=0');
+  if (options.manyTabs) args.push('--renderer-process-limit=4');
+  return fromPuppeteer((await launch(args)).browser);
 }

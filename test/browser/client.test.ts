@@ -1,33 +1,31 @@
 import { readFileSync, rmSync } from 'node:fs';
-import { createServer, request } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import type { BrowserContext, Page } from 'puppeteer-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
 import { type Folder, folder, until } from '../harness.ts';
 import { blocksOf } from '../installed.ts';
-import { launch } from './chromium.ts';
+import { type Context, launch, type Page } from './engine.ts';
+import { front } from './front.ts';
 
 /** A folder that is served, and pages of it in a browser of their own. */
 interface Site extends AsyncDisposable {
   readonly server: LiveServer;
   readonly folder: Folder;
-  readonly context: BrowserContext;
+  readonly context: Context;
   /** Paths and queries that were requested. */
   readonly requests: string[];
   /** Opens a page and waits until it hears the server. */
   open(path?: string): Promise<Page>;
 }
 
-const chrome = await launch();
+const browser = await launch();
 
 async function serve(files: Record<string, string>, options: StartOptions = {}): Promise<Site> {
   const site = folder(files);
   const server = await start({ root: site.path, port: 0, host: '127.0.0.1', ...options });
   const requests: string[] = [];
   server.server.on('request', (req) => requests.push(req.url ?? ''));
-  const context = await chrome.browser.createBrowserContext();
+  const context = await browser.newContext();
   return {
     server,
     folder: site,
@@ -35,7 +33,6 @@ async function serve(files: Record<string, string>, options: StartOptions = {}):
     requests,
     open: async (path = '') => {
       const page = await context.newPage();
-      await page.evaluateOnNewDocument(WATCH);
       await page.goto(server.url + path);
       await heard(page, server);
       await page.evaluate('window.marker = 1');
@@ -49,25 +46,30 @@ async function serve(files: Record<string, string>, options: StartOptions = {}):
   };
 }
 
-/** Collects the events of a page, and on demand what it looks like in each frame. */
-const WATCH = `
-  window.heard = [];
+/** Collects the events of a page from now on, and on demand what it looks like in each frame. */
+const WATCH = `{
+  const heard = (window.heard = []);
   addEventListener('live-sse:sentinel', ({ detail }) => heard.push(detail));
-  window.looks = [];
+  const looks = (window.looks = []);
   window.watch = (look) => {
     const now = String(look());
     if (looks.at(-1) !== now) looks.push(now);
     requestAnimationFrame(() => watch(look));
-  };`;
+  };
+}`;
 
 let sentinels = 0;
 
 /** Resolves when the page has got an event that is sent now: all that was sent before has been there too. */
 async function heard(page: Page, server: LiveServer): Promise<void> {
   const number = ++sentinels;
+  const hears = async () => {
+    if (!(await page.evaluate('!!window.heard'))) await page.evaluate(WATCH);
+    return page.evaluate(`heard.includes(${number})`) as Promise<boolean>;
+  };
   await until('the page to hear of an event', () => {
     server.send('sentinel', number);
-    return page.evaluate(`heard.includes(${number})`).catch(() => false) as Promise<boolean>; // between two pages
+    return hears().catch(() => false); // between two pages
   });
 }
 
@@ -439,7 +441,10 @@ test('the script runs once, however often it is there', async () => {
   await using site = await serve({ 'index.html': html('') });
   const page = await site.open();
   await page.evaluate('window.clocks = 0; addEventListener("live-sse:clock", () => window.clocks++)');
-  await page.addScriptTag({ url: '/__events/client.js' });
+  await page.evaluate(`new Promise((resolve) => {
+    const script = Object.assign(document.createElement('script'), { src: '/__events/client.js', onload: resolve });
+    document.head.append(script);
+  }).then(() => 0)`);
   site.server.send('clock', 1);
   await heard(page, site.server);
   assert.is(await look(page, 'clocks'), 1);
@@ -449,12 +454,14 @@ test('the script runs once, however often it is there', async () => {
 test('a page comes back by itself when the server has started again, once', async () => {
   await using site = await serve({ 'index.html': html('', 'old') });
   const page = await site.open();
-  let loads = 0;
-  page.on('load', () => loads++);
   const { port } = site.server;
   await site.server.close();
   site.folder.write('index.html', html('', 'new'));
   await using again = await start({ root: site.folder.path, port, host: '127.0.0.1' });
+  let loads = 0;
+  again.server.on('request', (req) => {
+    if (req.url === '/' && req.headers['sec-fetch-dest'] === 'document') loads++;
+  });
   await until('the client to be back', () => again.clients === 1, 2000);
   await see(page, 'document.body.textContent', 'new', 2500);
   await heard(page, again);
@@ -464,26 +471,32 @@ test('a page comes back by itself when the server has started again, once', asyn
 
 test('a page that has to be reloaded waits for a server that is away', async () => {
   await using site = await serve({ 'index.html': html('<script src=a.js></script>', 'old'), 'a.js': '' });
-  const page = await site.open();
-  const { port } = site.server;
   // Told, but gone before the page can leave: it asks for the server first.
-  await page.setRequestInterception(true);
+  let gone = false;
   let asked = 0;
-  let back = false;
-  page.on('request', (request) => {
-    const isCheck = /\/(client\.js\?\d+)?$/.test(request.url()) && !request.isNavigationRequest();
-    if (isCheck) asked++;
-    void (isCheck && !back ? request.abort() : request.continue());
+  await using network = await front(site.server, {
+    answer: (req, res) => {
+      const isCheck = gone && /^\/(__events\/client\.js\?\d+)?$/.test(req.url ?? '');
+      if (isCheck) asked++;
+      if (isCheck) res.destroy();
+      return isCheck;
+    },
   });
+  const page = await site.context.newPage();
+  await page.goto(network.url);
+  await heard(page, site.server);
+  await page.evaluate('window.marker = 1');
+  gone = true;
   site.server.reload('/a.js');
   await until('the page to ask for the server', () => asked > 0);
   const bar = 'document.querySelector("live-sse-bar")?.shadowRoot.textContent';
   await see(page, bar, 'The new page does not come. It is shown once that is mended.');
   await stays(page);
+  const { port } = site.server;
   await site.server.close();
-  back = true;
+  gone = false;
   site.folder.write('index.html', html('<script src=a.js></script>', 'new'));
-  await using again = await start({ root: site.folder.path, port });
+  await using again = await start({ root: site.folder.path, port, host: '127.0.0.1' });
   await see(page, 'document.body.textContent', 'new');
   await heard(page, again);
 });
@@ -545,10 +558,9 @@ test('the listener in the README keeps the levels of a game', async () => {
   const script = `<script>${code}</script><script>fetch('level-1.json'); fetch('other.json')</script>`;
   await using site = await serve({ 'index.html': html(script), 'level-1.json': '1', 'other.json': '1' });
   const page = await site.open();
-  const said: string[] = [];
-  page.on('console', (message) => said.push(message.text()));
+  await page.evaluate('window.said = []; console.log = (text) => said.push(text)');
   site.folder.write('level-1.json', '2');
-  await until('the page to see to it', () => said.includes('loading the level again'));
+  await see(page, 'said', ['loading the level again']);
   await stays(page);
   site.folder.write('other.json', '2');
   await reloads(page);
@@ -589,18 +601,20 @@ for (const [kinds, expected] of [
 test('a page with a stale stamp is reloaded once', async () => {
   await using site = await serve({ 'index.html': html('') });
   site.server.reload('/index.html');
-  const page = await site.context.newPage();
-  await page.evaluateOnNewDocument(WATCH);
-  await page.setRequestInterception(true);
-  page.on('request', (request) => {
-    if (!request.isNavigationRequest()) return void request.continue();
-    const body =
-      '<!doctype html><script async src="/__events/client.js" data-id="1-7" data-file="/index.html"></script>';
-    return void request.respond({ contentType: 'text/html', body });
-  });
   let loads = 0;
-  page.on('load', () => loads++);
-  await page.goto(site.server.url);
+  await using cache = await front(site.server, {
+    answer: (req, res) => {
+      if (req.url !== '/') return false;
+      loads++;
+      res.setHeader('Content-Type', 'text/html');
+      res.end(
+        '<!doctype html><script async src="/__events/client.js" data-id="1-7" data-file="/index.html"></script>',
+      );
+      return true;
+    },
+  });
+  const page = await site.context.newPage();
+  await page.goto(cache.url);
   await until('the reload', () => loads === 2);
   await heard(page, site.server);
   await heard(page, site.server);
@@ -608,11 +622,9 @@ test('a page with a stale stamp is reloaded once', async () => {
 });
 
 test('a page whose load changes one of its files is not reloaded for ever', async () => {
-  await using site = await serve({ 'index.html': html('<script src=a.js></script>'), 'a.js': '' });
+  const listen = '<script>console.warn = (text) => { sessionStorage.warned = text }</script>';
+  await using site = await serve({ 'index.html': html(`${listen}<script src=a.js></script>`), 'a.js': '' });
   const page = await site.context.newPage();
-  await page.evaluateOnNewDocument(WATCH);
-  const warnings: string[] = [];
-  page.on('console', (message) => warnings.push(message.text()));
   let loads = 0;
   site.server.server.on('request', (req) => {
     if (req.url !== '/') return;
@@ -620,7 +632,7 @@ test('a page whose load changes one of its files is not reloaded for ever', asyn
     setTimeout(() => site.server.reload('/a.js'), 20);
   });
   await page.goto(site.server.url);
-  await until('the warning', () => warnings.some((it) => it.includes('/a.js changes with each load')));
+  await see(page, 'sessionStorage.warned', 'live-sse: /a.js changes with each load');
   // The first, three at once, and one when it had come to rest; a slow machine may take a second turn.
   const before = loads;
   assert.ok(before >= 5, `${before} loads`);
@@ -633,22 +645,9 @@ test('behind a proxy that adds a prefix a page finds the stream and knows its fi
     'docs/index.html': html('<link rel=stylesheet href=../a.css>'),
     'a.css': 'p { width: 1px }',
   });
-  const proxy = createServer((req, res) => {
-    const path = req.url?.replace(/^\/prefix/, '');
-    const { host, port } = site.server;
-    const forward = request({ host, port, path, headers: req.headers }, (answer) => {
-      res.writeHead(answer.statusCode ?? 500, answer.headers);
-      answer.pipe(res);
-    });
-    forward.on('error', () => res.destroy());
-    res.on('close', () => forward.destroy());
-    forward.end();
-  });
-  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
-  const address = proxy.address();
+  await using proxy = await front(site.server, { prefix: '/prefix' });
   const page = await site.context.newPage();
-  await page.evaluateOnNewDocument(WATCH);
-  await page.goto(`http://127.0.0.1:${(address as AddressInfo).port}/prefix/docs/`);
+  await page.goto(`${proxy.url}docs/`);
   await heard(page, site.server);
   await page.evaluate('window.marker = 1');
   site.folder.write('a.css', 'p { width: 2px }');
@@ -657,11 +656,9 @@ test('behind a proxy that adds a prefix a page finds the stream and knows its fi
   site.folder.write('docs/index.html', html('', '<p>new</p>'));
   await see(page, 'document.querySelector("p").textContent', 'new');
   await page.close();
-  proxy.closeAllConnections();
-  proxy.close();
 });
 
 test.after(async () => {
-  await chrome[Symbol.asyncDispose]();
+  await browser[Symbol.asyncDispose]();
 });
 test.run();

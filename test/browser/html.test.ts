@@ -2,11 +2,10 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import type { Browser, Page } from 'puppeteer-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { until } from '../harness.ts';
-import { launch } from './chromium.ts';
+import { type Browser, except, launch, type Page, puppeteerOf } from './engine.ts';
 
 declare global {
   /** What the bundle of client/html.ts defines in each page and frame. */
@@ -20,8 +19,7 @@ const bundle = await build({
   format: 'iife',
   globalName: 'merger',
 });
-// tsx wraps the functions inside those that are sent to the page.
-const script = `var __name = (value) => value;${bundle.outputFiles[0]?.text}`;
+const script = bundle.outputFiles[0]?.text ?? '';
 
 /** Serves the sources and files it is given; what is missing is 404. */
 async function stage(browser: Browser) {
@@ -37,14 +35,14 @@ async function stage(browser: Browser) {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const page = await browser.newPage();
-  await page.evaluateOnNewDocument(script);
   return {
     files,
     origin,
-    /** The page, made of this source, with the module in it and in its frames. */
+    /** The page, made of this source, with the module in it. */
     async open(source: string): Promise<Page> {
       files.set('/', { type: 'text/html; charset=utf-8', body: source });
       await page.goto(origin);
+      await page.evaluate(`globalThis.merger = (() => { ${script}; return merger; })()`);
       return page;
     },
     async [Symbol.asyncDispose]() {
@@ -62,11 +60,11 @@ const merge = (page: Page, from: string, to: string) =>
 const html = (body: string, head = '') =>
   `<!doctype html>\n<html lang="en">\n<head>\n<title>T</title>${head}\n</head>\n<body>\n${body}\n</body>\n</html>\n`;
 
-const chromium = await launch(['--autoplay-policy=no-user-gesture-required']);
-const site = await stage(chromium.browser);
+const browser = await launch();
+const site = await stage(browser);
 test.after(async () => {
   await site[Symbol.asyncDispose]();
-  await chromium[Symbol.asyncDispose]();
+  await browser[Symbol.asyncDispose]();
 });
 
 // One row: what it is about, the old body, the new body; merged, the document is that of a fresh load.
@@ -344,7 +342,9 @@ test('mergeHtml() keeps the old stylesheet until the new one has come', async ()
 });
 
 test('mergeHtml() while the document is parsed is left to a reload', async () => {
-  const page = await site.open(html('<p>x</p><script>done = merger.mergeHtml("<p>x", "<p>y")</script>'));
+  site.files.set('/merger.js', { type: 'text/javascript', body: script });
+  const run = '<script src=merger.js></script><script>done = merger.mergeHtml("<p>x", "<p>y")</script>';
+  const page = await site.open(html(`<p>x</p>${run}`));
   assert.is(await page.evaluate('done'), false);
 });
 
@@ -404,12 +404,12 @@ test('mergeHtml() leaves what the user did, and what plays', async () => {
       [document.getAnimations()[0]?.currentTime, document.querySelector('audio')?.currentTime].map(Number),
     );
   const times = await time();
-  const nodes = await page.evaluateHandle(() => [...document.querySelectorAll('*')]);
+  await page.evaluate('void (window.before = [...document.querySelectorAll("*")])');
   assert.is(await merge(page, source('one'), source('two')), true);
   assert.is(await merge(page, source('two'), source('two', '<!-- more -->')), true);
   assert.equal(await state(), before);
   for (const [i, now] of (await time()).entries()) assert.ok(now >= (times[i] ?? 0), 'it went on');
-  assert.is(await page.evaluate((list) => list.every((node) => node.isConnected), nodes), true);
+  assert.is(await page.evaluate('before.every((node) => node.isConnected)'), true);
 });
 
 test('mergeHtml() keeps typed text, focus and a running animation of what is moved', async () => {
@@ -423,42 +423,47 @@ test('mergeHtml() keeps typed text, focus and a running animation of what is mov
   ];
   const page = await site.open(html(sources[0] ?? '', css));
   await page.focus('input');
-  await page.keyboard.type('typed');
-  const start = await page.evaluate(() => document.getAnimations()[0]?.startTime);
+  await page.write('typed');
+  // Where an element cannot move as one that stays, its animation starts again.
+  const start = () =>
+    page.evaluate(() => 'moveBefore' in document.body && document.getAnimations()[0]?.startTime);
+  const before = await start();
   for (const [i, to] of sources.entries()) {
     assert.is(await merge(page, html(sources[Math.max(0, i - 1)] ?? '', css), html(to, css)), true);
     assert.equal(
-      await page.evaluate(() => [
-        document.querySelector('input')?.value,
-        document.activeElement?.nodeName,
-        document.getAnimations()[0]?.startTime,
-      ]),
-      ['typed', 'INPUT', start],
+      await page.evaluate(() => [document.querySelector('input')?.value, document.activeElement?.nodeName]),
+      ['typed', 'INPUT'],
     );
+    assert.is(await start(), before);
   }
 });
 
-test('mergeHtml() 200 times leaves as many nodes as there were', async () => {
-  const source = (n: number) =>
-    html(n % 2 ? '<p>odd</p><ul><li>1<li>2</ul>' : '<ul><li>2<li>3</ul><h2>even</h2>');
-  const page = await site.open(source(0));
-  const session = await page.createCDPSession();
-  const count = async () => {
-    await session.send('HeapProfiler.collectGarbage');
-    return (await page.metrics()).Nodes ?? 0;
-  };
-  const run = (from: number, to: number) =>
-    page.evaluate(
-      (sources) => sources.every((to, i) => i === 0 || merger.mergeHtml(sources[i - 1] ?? '', to)),
-      Array.from({ length: to - from + 1 }, (_, i) => source(from + i)),
-    );
-  assert.is(await run(0, 2), true);
-  const before = await count();
-  assert.is(await run(2, 202), true);
-  assert.is(await page.evaluate(() => document.querySelectorAll('body *').length), 4);
-  await until(`the ${before} nodes there were`, async () => (await count()) <= before + 50);
-  await session.detach();
-});
+const noCount = 'its driver cannot count the nodes of a page';
+
+except({ firefox: noCount, webkit: noCount }, test)(
+  'mergeHtml() 200 times leaves as many nodes as there were',
+  async () => {
+    const source = (n: number) =>
+      html(n % 2 ? '<p>odd</p><ul><li>1<li>2</ul>' : '<ul><li>2<li>3</ul><h2>even</h2>');
+    const page = await site.open(source(0));
+    const session = await puppeteerOf(page).createCDPSession();
+    const count = async () => {
+      await session.send('HeapProfiler.collectGarbage');
+      return (await puppeteerOf(page).metrics()).Nodes ?? 0;
+    };
+    const run = (from: number, to: number) =>
+      page.evaluate(
+        (sources) => sources.every((to, i) => i === 0 || merger.mergeHtml(sources[i - 1] ?? '', to)),
+        Array.from({ length: to - from + 1 }, (_, i) => source(from + i)),
+      );
+    assert.is(await run(0, 2), true);
+    const before = await count();
+    assert.is(await run(2, 202), true);
+    assert.is(await page.evaluate(() => document.querySelectorAll('body *').length), 4);
+    await until(`the ${before} nodes there were`, async () => (await count()) <= before + 50);
+    await session.detach();
+  },
+);
 
 // Random documents and edits of them
 

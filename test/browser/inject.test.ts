@@ -1,13 +1,12 @@
-// Pages in Chromium, once as they are and once with the tag: nothing but the tag may differ.
+// Pages in a browser, once as they are and once with the tag: nothing but the tag may differ.
 
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Page } from 'puppeteer-core';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { injectResponse } from '../../src/inject.ts';
-import { launch } from './chromium.ts';
+import { except, launch, type Page } from './engine.ts';
 
 /** Stands for the client: counts its runs where the test can see them, and tells what it knows of its tag. */
 const CLIENT = `{
@@ -43,15 +42,15 @@ function serve(req: IncomingMessage, res: ServerResponse): void {
 const server = createServer(serve);
 const origin = () => `http://localhost:${(server.address() as AddressInfo).port}`;
 const test = suite<{ page: Page }>('inject');
-const chromium = await launch();
+const browser = await launch();
 
 test.before(async (context) => {
   await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
-  context.page = await chromium.browser.newPage();
+  context.page = await browser.newPage();
 });
 
 test.after(async () => {
-  await chromium[Symbol.asyncDispose]();
+  await browser[Symbol.asyncDispose]();
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
 });
@@ -222,9 +221,13 @@ const broken: Record<string, Doc> = {
   'SVG that is not well-formed': { type: SVG, body: '<svg xmlns="http://www.w3.org/2000/svg"><circle r="4' },
 };
 
+const noScript =
+  'it shows a page of its own in place of XML that is not well-formed, and runs no script there';
+
 for (const [name, doc] of Object.entries(broken)) {
   docs.set(name, doc);
-  test(`${name}: the script runs and will hear of the repair`, async ({ page }) => {
+  const reasons = doc.type === undefined ? {} : { firefox: noScript };
+  except(reasons, test)(`${name}: the script runs and will hear of the repair`, async ({ page }) => {
     assert.equal((await look(page, 'live', name)).runs, RAN_ONCE);
   });
 }
@@ -292,12 +295,12 @@ test('the hash policies are about the inline script of the page', async ({ page 
 test('frames carry the tag, fragments that scripts fetch never', async ({ page }) => {
   docs.set('frame', { body: '<!doctype html><p>in a frame' });
   docs.set('fragment', { body: '<!doctype html><html><head></head><p>fragment' });
-  docs.set('outer', { body: '<!doctype html><iframe src="frame"></iframe><object data="frame"></object>' });
+  docs.set('outer', { body: '<!doctype html><iframe src="frame"></iframe>' });
   await look(page, 'live', 'outer');
-  const frames = await Promise.all(
-    page.frames().map((frame) => frame.evaluate(() => Reflect.get(globalThis, 'runs'))),
+  const runs = await page.evaluate(() =>
+    [window, window[0]].map((frame) => Reflect.get(frame ?? {}, 'runs')),
   );
-  assert.equal(frames, [RAN_ONCE, RAN_ONCE, undefined]);
+  assert.equal(runs, [RAN_ONCE, RAN_ONCE]);
   const fetched = await page.evaluate(async () => {
     const xhr = await new Promise<string>((resolve) => {
       const request = new XMLHttpRequest();

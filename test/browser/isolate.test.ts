@@ -1,14 +1,13 @@
-import type { Page } from 'puppeteer-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { selfSigned } from '../../src/certificate.ts';
 import { start } from '../../src/index.ts';
 import { folder, until } from '../harness.ts';
-import { launch } from './chromium.ts';
+import { except, launch, type Page } from './engine.ts';
 
-const chromium = await launch(['--ignore-certificate-errors']);
+const browser = await launch({ anyCertificate: true });
 test.after(async () => {
-  await chromium[Symbol.asyncDispose]();
+  await browser[Symbol.asyncDispose]();
 });
 
 using shared = folder();
@@ -32,11 +31,12 @@ for (const [name, options] of [
   test(`with ${name} a stylesheet is swapped, a page reloads, and all tabs share one stream`, async () => {
     using site = folder({ 'index.html': HTML, 'a.css': css(1) });
     await using server = await start({ root: site.path, port: 0, ...options });
-    const context = await chromium.browser.createBrowserContext();
+    const context = await browser.newContext();
     const pages = [await context.newPage(), await context.newPage()];
     const problems: string[] = [];
     for (const page of pages) {
-      page.on('console', (message) => {
+      // WebKit's driver tells nothing of the console.
+      page.puppeteer?.on('console', (message) => {
         if (/error|warn/.test(message.type()) && !/favicon/.test(message.location().url ?? ''))
           problems.push(message.text());
       });
@@ -46,10 +46,6 @@ for (const [name, options] of [
     await until('one stream', () => server.clients === 1);
     for (const page of pages) {
       assert.is(await page.evaluate('crossOriginIsolated'), 'isolate' in options);
-      assert.is(
-        await page.evaluate('typeof SharedArrayBuffer'),
-        'isolate' in options ? 'function' : 'undefined',
-      );
       const protocol = await page.evaluate('performance.getEntriesByType("navigation")[0].nextHopProtocol');
       assert.is(protocol === 'h2', 'https' in options);
     }
@@ -63,5 +59,19 @@ for (const [name, options] of [
     await context.close();
   });
 }
+
+const noProcess =
+  'in pages that its driver opens there is none, as no process of their own is started for them';
+
+except({ webkit: noProcess }, test)('with isolate there is a SharedArrayBuffer', async () => {
+  using site = folder({ 'index.html': HTML });
+  for (const isolate of [true, false]) {
+    await using server = await start({ root: site.path, port: 0, isolate });
+    const page = await browser.newPage();
+    await page.goto(server.url);
+    assert.is(await page.evaluate('typeof SharedArrayBuffer'), isolate ? 'function' : 'undefined');
+    await page.close();
+  }
+});
 
 test.run();
