@@ -2,16 +2,23 @@
 // It reads files when it is told to; it watches nothing.
 
 import { createHash } from 'node:crypto';
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
 /** Files above this size are known by size, time and inode instead of by their bytes. */
 const LARGE = 32 * 1024 * 1024;
-const CHUNK = 512 * 1024;
+/** Bytes read at once: what a small file needs, and more for one that grows meanwhile. */
+const CHUNK = { least: 16 * 1024, most: 512 * 1024 };
 /** How long after a look (ms) a file that only grew is taken to be in the middle of a slow save. */
 const GROWS = 500;
+/** Less than this is written in one go; what is written in pieces shows pieces of that size at the least. */
+const PIECE = 4096;
+/** Of a file that lost so much of its length, the rest is likely to come yet. */
+const LOST = 1 / 8;
+/** Complete versions of a file end alike: with a closing bracket and a line, or the mark of an image's end. */
+const END = 2;
 
-/** What a look at a file found. A number: the bytes of the last look, a moment ago, with more behind them; so many. */
+/** What a look at a file found. A number: it looks like a part of what is being written; so many bytes. */
 export type Comparison = 'same' | 'different' | number;
 
 export interface Bytes {
@@ -20,13 +27,13 @@ export interface Bytes {
   /** An event came for the file: what is being learned of it may be older or newer than what a page has. */
   touched(file: string): void;
   /**
-   * Compares the file with what is known of it, and remembers what it is now, unless it is growing. A file that has
-   * `seen` bytes, as at the look before, grows no more.
+   * Compares the file with what is known of it, and remembers what it is now, unless it looks like a part. A file whose size
+   * `isWhole` is taken for complete, whatever it looks like.
    */
-  compare(file: string, seen?: number): Promise<Comparison>;
-  isEmpty(file: string): boolean;
+  compare(file: string, isWhole?: (size: number) => boolean): Promise<Comparison>;
   /** Is what is known of the file from when it was last changed? */
-  isCurrent(file: string, ctime: number): boolean;
+  isCurrent(file: string, stats: Pick<Stats, 'ctimeMs' | 'size'>): boolean;
+  knows(file: string): boolean;
   forget(file: string): void;
 }
 
@@ -37,6 +44,8 @@ interface Reading {
   readonly ctime: number;
   /** The digest of the first bytes, as many as were asked for. */
   readonly start?: string;
+  /** The last bytes. */
+  readonly end: string;
 }
 
 interface Known extends Reading {
@@ -58,10 +67,9 @@ export function createBytes(): Bytes {
       if (learning.delete(file) && reading) known.set(file, reading);
     },
     touched: (file) => void learning.delete(file),
-    async compare(file, seen) {
+    async compare(file, isWhole = () => false) {
       const before = known.get(file);
-      const recent = before?.at !== undefined && performance.now() - before.at < GROWS;
-      const now = await read(file, recent ? before.size : 0);
+      const now = await read(file, before?.size);
       if (!now) {
         known.delete(file);
         return 'different';
@@ -70,18 +78,28 @@ export function createBytes(): Bytes {
         known.set(file, { ...now, at: before.at ?? performance.now() });
         return 'same';
       }
-      if (recent && now.size !== seen && isContinued(before, now)) return now.size;
+      if (isPart(before, now) && !isWhole(now.size)) return now.size;
       known.set(file, { ...now, at: performance.now() });
       return 'different';
     },
-    isEmpty: (file) => known.get(file)?.size === 0,
-    isCurrent: (file, ctime) => known.get(file)?.ctime === ctime,
+    isCurrent(file, { ctimeMs, size }) {
+      const before = known.get(file);
+      // While ext4 truncates a file, which takes as long as the disk is busy, it has its old time and no length.
+      return before?.ctime === ctimeMs && before.size === size;
+    },
+    knows: (file) => known.has(file),
     forget: (file) => void known.delete(file),
   };
 }
 
-function isContinued(before: Known, now: Reading): boolean {
-  return before.size > 0 && now.size > before.size && now.start === before.digest;
+// A slow save: in one go with the look before, or between the emptying of the file and its last byte. A file that is only
+// ever added to is complete at any time.
+function isPart(before: Known | undefined, now: Reading): boolean {
+  if (!before) return now.size === 0;
+  const isContinued = before.size > 0 && now.size > before.size && now.start === before.digest;
+  if (isContinued) return before.at !== undefined && performance.now() - before.at < GROWS;
+  if (now.size < PIECE) return now.size === 0 && before.size > 0;
+  return now.end !== before.end || now.size < before.size * (1 - LOST);
 }
 
 // Learned bytes, and an event although nothing happened to the file since: that event belongs to a change which was
@@ -97,7 +115,7 @@ export function drained(): Promise<void> {
 }
 
 /** `undefined`: gone, or unreadable. */
-async function read(file: string, startSize = 0): Promise<Reading | undefined> {
+async function read(file: string, before = 0): Promise<Reading | undefined> {
   let handle: FileHandle | undefined;
   try {
     // Without O_NONBLOCK a pipe that took the file's place would hold a thread for ever.
@@ -108,8 +126,10 @@ async function read(file: string, startSize = 0): Promise<Reading | undefined> {
       // Another write can get the same time, until the clock of files has moved on.
       const moment = Date.now() - stats.mtimeMs < 100 ? performance.now() : '';
       const digest = `${stats.size} ${stats.mtimeMs} ${stats.ino} ${moment}`;
-      return { digest, size: stats.size, ctime: stats.ctimeMs };
+      const last = await handle.read(Buffer.alloc(END), 0, END, stats.size - END);
+      return { digest, size: stats.size, end: last.buffer.toString('latin1'), ctime: stats.ctimeMs };
     }
+    const startSize = stats.size > before ? before : 0;
     return { ...(await digest(handle, stats.size, startSize)), ctime: stats.ctimeMs };
   } catch {
     return undefined; // what cannot be read cannot be compared
@@ -125,16 +145,18 @@ async function digest(
 ): Promise<Omit<Reading, 'ctime'>> {
   const whole = createHash('sha1');
   const start = createHash('sha1');
-  const buffer = Buffer.allocUnsafe(Math.min(expected + 1, CHUNK)); // one more byte shows the end, or growth
+  const buffer = Buffer.allocUnsafe(Math.min(Math.max(expected + 1, CHUNK.least), CHUNK.most)); // one more byte shows the end, or growth
   let size = 0;
+  let end = '';
   for (;;) {
     const { bytesRead } = await handle.read(buffer, 0, buffer.length, null);
     if (bytesRead === 0) break;
     const chunk = buffer.subarray(0, bytesRead);
     whole.update(chunk);
+    end = (end + chunk.toString('latin1', Math.max(0, bytesRead - END))).slice(-END);
     if (size < startSize) start.update(chunk.subarray(0, startSize - size));
     size += bytesRead;
     if (bytesRead < buffer.length && size >= expected) break;
   }
-  return { digest: whole.digest('base64'), size, start: start.digest('base64') };
+  return { digest: whole.digest('base64'), size, start: start.digest('base64'), end };
 }

@@ -123,8 +123,8 @@ export interface Wiring {
   readonly controls: Live;
   /** The document with the client script in it, marked with the file it was made of. */
   document(doc: Document): Buffer;
-  /** Resolves when no save of the file is under way; bounded. */
-  settled(file: string): Promise<void>;
+  /** Resolves when no save of the file is under way; to `false` if that was waited for in vain. */
+  settled(file: string): Promise<boolean>;
   /** A page uses this file. */
   prefer(file: string): void;
   /** Hands it to those who listen to `notice` or `error`. */

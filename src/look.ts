@@ -12,8 +12,13 @@ import { idOf, type Tree } from './tree.ts';
 const GONE = 60;
 /** How long an empty file is waited for: saving begins with emptying. */
 const EMPTY = 500;
-/** How long a file that is longer than a moment ago is left alone before the next look. */
-const GROWING = 150;
+/**
+ * How long a file that looks like a part has to keep its length to be taken for complete: so many times the longest pause in
+ * its writing so far, within bounds; and what ends all doubt.
+ */
+const PAUSES = 5;
+const GROWING = { least: 200, most: 2000 };
+const DOUBT = 5000;
 
 export interface LookOptions {
   readonly tree: Pick<Tree, 'drop' | 'walk' | 'id' | 'has' | 'put' | 'files'>;
@@ -71,14 +76,10 @@ export function createLook({
   }
 
   async function becameFile(file: string, stats: Stats, save: Save): Promise<Look> {
-    const age = performance.now() - save.first;
-    if (stats.size === 0 && age < EMPTY && !bytes.isEmpty(file)) return EMPTY - age;
     const existed = tree.has(file);
-    const compared = await bytes.compare(file, save.size);
-    if (typeof compared === 'number') {
-      save.size = compared;
-      return GROWING;
-    }
+    const begun = performance.now();
+    const compared = await bytes.compare(file, (size) => isTimeUp(save, size, begun));
+    if (typeof compared === 'number') return patience(save, compared, begun);
     tree.put(file, true);
     onLooked(file, stats);
     if (compared === 'same' && existed) return [];
@@ -98,6 +99,21 @@ export function createLook({
   }
 
   return look;
+}
+
+/** Did the file stay at this size for long enough, or is it in doubt for too long? */
+function isTimeUp({ first, part }: Save, size: number, now: number): boolean {
+  return (part?.size === size && now - part.since >= part.patience) || now - first >= DOUBT;
+}
+
+/** How long (ms) the part is left alone before the next look. Whoever writes slowly is given time. */
+function patience(save: Save, size: number, now: number): number {
+  const { part } = save;
+  if (part?.size === size) return Math.max(1, part.since + part.patience - now);
+  const pauses = part?.size ? Math.max(part.patience, PAUSES * (now - part.since)) : 0;
+  const patience = size === 0 ? EMPTY : Math.min(Math.max(GROWING.least, pauses), GROWING.most);
+  save.part = { size, since: now, patience };
+  return patience;
 }
 
 function changed(file: string, existed: boolean): Change {

@@ -128,8 +128,6 @@ export function nameOf({ segments, slash }: Target): string {
 interface Base {
   readonly prefix: readonly string[];
   readonly dir: string;
-  /** Without links. A mount that does not exist yet has none. */
-  real: string | undefined;
 }
 
 type Look = Omit<FoundFile, 'path'> | { readonly type: 'folder'; readonly file: string };
@@ -148,8 +146,8 @@ export function createResolver(root: string, options: ResolverOptions = {}): Res
 
   function isInside(real: string): boolean {
     return bases.some((base) => {
-      base.real ??= realAt(base.dir);
-      return base.real !== undefined && (real === base.real || real.startsWith(closed(base.real)));
+      const dir = realAt(base.dir); // asked every time: it may be a link that is led elsewhere
+      return dir !== undefined && (real === dir || real.startsWith(closed(dir)));
     });
   }
 
@@ -179,7 +177,7 @@ export function createResolver(root: string, options: ResolverOptions = {}): Res
 
   // On a disk that doesn't mind letter case the file is found; on most servers the site is deployed to it would not be.
   function tellCase(base: Base, names: readonly string[], real: string): void {
-    const named = real.slice(closed(base.real ?? base.dir).length).split(sep);
+    const named = real.slice(closed(realAt(base.dir) ?? base.dir).length).split(sep);
     if (named.length !== names.length) return;
     const i = names.findIndex((name, i) => !isSame(name, named[i]) && isSame(lower(name), lower(named[i])));
     const [asked, name] = [names[i], named[i]];
@@ -307,7 +305,7 @@ function base(prefix: string, folder: string): Base {
   // sirv finds nothing there, and a whole disk is nothing to show to every page of a browser.
   if (parse(dir).root === dir)
     throw new RangeError(`Cannot serve "${dir}": it is the whole disk. Name a folder`);
-  return { prefix: prefix.split('/').filter(Boolean), dir, real: realAt(dir) };
+  return { prefix: prefix.split('/').filter(Boolean), dir };
 }
 
 function fileOf(base: Base, { segments }: Target): string {

@@ -21,15 +21,16 @@ const MANY_FILES = 50;
 const MANY_QUIET = 150;
 /** Looks at the same time; more only queue up behind libuv's four threads. */
 const LOOKS = 16;
-/** How long settled() waits at most. */
+/** How long settled() waits at most; and for a file that grows. */
 const PATIENCE = 1000;
+const PATIENCE_GROWING = 5000;
 
 /** One save under way, as the look may see and mark it. */
 export interface Save {
   /** performance.now() of its first event. */
   readonly first: number;
-  /** Size at the last look, if there was one. */
-  size?: number;
+  /** The file looks like a part of what is being written: its size, since when, and how long (ms) that is given time. */
+  part?: { readonly size: number; readonly since: number; readonly patience: number };
 }
 
 /** What a look gives: changes to tell (none: nothing happened), or the time in ms after which to look again. */
@@ -39,8 +40,8 @@ export interface Settle {
   /** Something happened to the file. */
   touch(file: string): void;
   has(file: string): boolean;
-  /** Resolves when no save of the file is under way; at most a second later. */
-  settled(file: string): Promise<void>;
+  /** Resolves when no save of the file is under way; to `false` if that was waited for in vain. */
+  settled(file: string): Promise<boolean>;
   /** Resolves when all that has happened so far is told. */
   idle(): Promise<void>;
   /** No look is started, nothing is told from now on; resolves when the looks under way are over. */
@@ -52,6 +53,8 @@ interface Pending extends Save {
   /** Events so far. */
   events: number;
   looking: boolean;
+  /** performance.now() of the last look, or the first event. */
+  looked: number;
   readonly done: Promise<void>;
   readonly finish: () => void;
 }
@@ -87,7 +90,7 @@ export function createSettle(
       return;
     }
     save.events++;
-    if (!save.looking && now - save.first < WRITING) wait(file, save, QUIET);
+    if (!save.looking && now - save.looked < WRITING) wait(file, save, QUIET);
   }
 
   function begin(file: string, now: number): void {
@@ -98,7 +101,7 @@ export function createSettle(
       finish = resolve;
     });
     const timer = setTimeout(ripen, QUIET, file);
-    pending.set(file, { first: now, events: 1, looking: false, timer, done, finish });
+    pending.set(file, { first: now, events: 1, looking: false, looked: now, timer, done, finish });
   }
 
   function wait(file: string, save: Pending, ms: number): void {
@@ -129,6 +132,7 @@ export function createSettle(
 
   async function lookAt(file: string, save: Pending): Promise<void> {
     const events = save.events;
+    save.looked = performance.now();
     const found = await look(file, save);
     if (closed) return;
     save.looking = false;
@@ -209,14 +213,14 @@ export function createSettle(
     touch,
     has: (file) => pending.has(file),
     async settled(file) {
-      const save = pending.get(file);
-      if (!save) return;
-      let patience: NodeJS.Timeout | undefined;
-      const late = new Promise<void>((resolve) => {
-        patience = setTimeout(resolve, PATIENCE);
-      });
-      await Promise.race([save.done, late]);
-      clearTimeout(patience);
+      const begun = performance.now();
+      for (let save = pending.get(file); save; save = pending.get(file)) {
+        const patience = save.part?.size ? PATIENCE_GROWING : PATIENCE;
+        const left = begun + patience - performance.now();
+        if (left <= 0) return false;
+        await over(save, left);
+      }
+      return true;
     },
     async idle() {
       if (closed || (pending.size === 0 && batch.size === 0)) return;
@@ -234,6 +238,15 @@ export function createSettle(
       await Promise.all(looks);
     },
   };
+}
+
+async function over(save: Pending, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([save.done, late]);
+  clearTimeout(timer);
 }
 
 /** What two changes of one file in one batch are together; `undefined`: nothing that a page could know of. */

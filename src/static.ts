@@ -1,7 +1,7 @@
 // A request → a file of the folder, or the page that says why there is none. resolve.ts finds the file, sirv reads it,
 // versions.ts keeps its bytes whole, conditional.ts decides how much of them is sent, pages.ts has the HTML of our own.
 
-import { type BigIntStats, constants, fstatSync, ReadStream } from 'node:fs';
+import { type BigIntStats, constants, fstatSync, ReadStream, statSync } from 'node:fs';
 import { type IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { basename, dirname } from 'node:path';
@@ -53,8 +53,8 @@ export interface FilesOptions {
   readonly secret?: readonly string[];
   /** Paths that start with this never get the page of `single`. @default '/__events' */
   readonly reserved?: string;
-  /** Resolves when no save of this file is under way; it is waited for before a file is read. */
-  readonly settled?: (file: string) => Promise<void>;
+  /** Resolves when no save of this file is under way, or to `false` if that was waited for long enough. */
+  readonly settled?: (file: string) => Promise<boolean>;
   /** Hears of each file that is answered with 200, 206 or 304. */
   readonly onServe?: (file: string, req: IncomingMessage) => void;
   /** One line for the terminal: a refused link, a wrong letter case, a hidden file. Each is said once. */
@@ -98,6 +98,8 @@ interface Exchange {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
   readonly target: Target;
+  /** A save was waited for long enough: from now on, what is there is good enough. */
+  impatient: boolean;
 }
 
 /**
@@ -125,8 +127,9 @@ export function serveFiles(
     }
     const target = parseTarget(req.url);
     if (!target) return sendPage(req, res, 400, errorPage('Bad request', 'This address can name no file.'));
+    const exchange = { req, res, target, impatient: false };
     for (let i = 0; i < ATTEMPTS; i++) {
-      if (await answerOnce({ req, res, target })) return;
+      if (await answerOnce(exchange)) return;
       await setImmediate();
     }
     res.setHeader('Retry-After', '1');
@@ -136,7 +139,7 @@ export function serveFiles(
   /** `false`: the file was changed under our hands, and everything has to be looked at again. */
   async function answerOnce(exchange: Exchange): Promise<boolean> {
     const { req, res, target } = exchange;
-    const found = await find(target);
+    const found = await find(exchange, target);
     switch (found.type) {
       case 'file':
         return sendFile(exchange, found, 200);
@@ -153,23 +156,40 @@ export function serveFiles(
     }
   }
 
-  async function find(target: Target): Promise<Found> {
-    const found = resolver.find(target);
-    if (!settled) return found;
-    // A file that isn't there may be between the two steps of a save.
-    const files = found.type === 'file' ? [found.file] : resolver.candidates(target);
-    await Promise.all(files.map((file) => settled(file)));
-    return resolver.find(target);
+  /** What is there when no save of it is under way: a file that isn't there may be between two steps of one. */
+  async function find(exchange: Exchange, target: Target): Promise<Found> {
+    if (!settled) return resolver.find(target);
+    for (let found = resolver.find(target); ; ) {
+      await settle(exchange, found.type === 'file' ? [found.file] : resolver.candidates(target));
+      const before = found;
+      found = resolver.find(target);
+      // Gone just now, it was not asked yet whether that is for good.
+      if (before.type !== 'file' || found.type === 'file') return found;
+    }
+  }
+
+  async function settle(exchange: Exchange, files: readonly string[]): Promise<void> {
+    if (!settled || exchange.impatient) return;
+    const results = await Promise.all(files.map((file) => settled(file)));
+    exchange.impatient = results.includes(false);
+  }
+
+  /** Had no save begun when these bytes were read? */
+  async function isLeftAlone(exchange: Exchange, found: FoundFile, facts: string): Promise<boolean> {
+    if (!settled || exchange.impatient) return true;
+    await settle(exchange, [found.file]);
+    const now = statSync(found.file, { bigint: true, throwIfNoEntry: false });
+    return now !== undefined && factsOf(now) === facts;
   }
 
   async function sendMissing(exchange: Exchange): Promise<boolean> {
     const { req, target } = exchange;
     if (single !== false && !nameOf(target).startsWith(reserved) && wantsSinglePage(req.headers, target)) {
-      const page = await find(targetOf(single === true ? 'index.html' : single));
+      const page = await find(exchange, targetOf(single === true ? 'index.html' : single));
       if (page.type === 'file') return sendFile(exchange, page, 200);
     }
     const near = resolver.near(target); // says, too, if only the letter case is wrong
-    const page = await find(targetOf('404.html'));
+    const page = await find(exchange, targetOf('404.html'));
     if (page.type === 'file') return sendFile(exchange, page, 404);
     sendOwnDocument(exchange, 404, notFoundPage(nameOf(target), near));
     return true;
@@ -187,6 +207,7 @@ export function serveFiles(
     if (found.stats.size > limit) return sendLarge(exchange, found, status);
     const version = await versionNow(found);
     if (!version) return false;
+    if (!(await isLeftAlone(exchange, found, version.facts))) return false;
     const { req, res, target } = exchange;
     const asked = stylesheetVersion(found, target);
     if (asked !== undefined) tellEmpty(target, version);

@@ -33,11 +33,9 @@ export interface Version {
   readonly supersedes: number;
   /** What a stylesheet was before, the newest first; empty for anything else. */
   readonly older: readonly Buffer[];
-}
-
-interface Known extends Version {
+  /** What the disk said of the file when the bytes were read. */
   readonly facts: string;
-  /** The facts were old enough when the bytes were read: bytes written later have other facts. */
+  /** The facts were old enough then: bytes written later have other facts. */
   readonly sure: boolean;
 }
 
@@ -51,11 +49,11 @@ export function createVersions(
   open: Open,
   limit: number,
 ): (found: FoundFile) => Promise<Version | undefined> {
-  const known = new Map<string, Known>();
-  const underWay = new Map<string, Promise<Known | undefined>>();
+  const known = new Map<string, Version>();
+  const underWay = new Map<string, Promise<Version | undefined>>();
   let total = 0;
 
-  function remember(file: string, version: Known): void {
+  function remember(file: string, version: Version): void {
     forget(file);
     if (version.body.length > limit / 2) return;
     known.set(file, version);
@@ -72,7 +70,7 @@ export function createVersions(
     known.delete(file);
   }
 
-  async function readNow(found: FoundFile): Promise<Known | undefined> {
+  async function readNow(found: FoundFile): Promise<Version | undefined> {
     const read = await readWhole(open, found);
     if (!read) return undefined;
     const version = follow(read, known.get(found.file));
@@ -119,15 +117,16 @@ export function etagOf(body: Buffer): string {
   return etag;
 }
 
+/** Was it changed a moment ago? */
 // Disks count time in steps (ext4 and APFS up to 10 ms, HFS+ and FAT up to 2 s): bytes written in the same step as those that
 // were read leave the same facts.
-function isFresh({ ctimeNs }: BigIntStats): boolean {
+export function isFresh({ ctimeNs }: BigIntStats): boolean {
   const step = ctimeNs % 1_000_000_000n === 0n ? 2_100 : 50;
   return Math.abs(Date.now() - Number(ctimeNs / 1_000_000n)) < step;
 }
 
 // The same bytes stay the same Buffer: what is made of them is remembered by it.
-function follow(read: Known, before: Known | undefined): Known {
+function follow(read: Version, before: Version | undefined): Version {
   if (!before) return read;
   const { body, supersedes, older } = before;
   if (before.etag === read.etag) return { ...read, body, supersedes, older };
@@ -142,7 +141,7 @@ function sizeOf({ body, older }: Version): number {
   return [body, ...older].reduce((sum, { length }) => sum + length, 0);
 }
 
-async function readWhole(open: Open, found: FoundFile): Promise<Known | undefined> {
+async function readWhole(open: Open, found: FoundFile): Promise<Version | undefined> {
   let before: Buffer | undefined;
   for (let i = 0; i < ATTEMPTS; i++) {
     const opened = await open(found, 0, Number(found.stats.size) - 1);

@@ -5,7 +5,7 @@
 // bytes.ts (did any change?), links.ts (other names), survey.ts (what nobody was watching), ignore.ts (what never counts),
 // mounts.ts (where the system is silent), git.ts (is a checkout under way?), hold.ts (how a folder is watched).
 
-import { readFileSync, type Stats } from 'node:fs';
+import { readFileSync, type Stats, statSync } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { createBytes, drained } from './bytes.ts';
@@ -34,8 +34,8 @@ export interface WatchOptions {
 export interface Watcher {
   /** From then on a change is sure to be seen. */
   readonly ready: Promise<void>;
-  /** Resolves when no save of the file is under way; at most a second later. */
-  settled(file: string): Promise<void>;
+  /** Resolves when no save of the file is under way; to `false` if that was waited for in vain: 1 s, or 5 s if it grows. */
+  settled(file: string): Promise<boolean>;
   /** Resolves when every change so far is told. */
   quiet(): Promise<void>;
   /** A page uses the file: its folder is watched first, and its bytes are known. */
@@ -212,7 +212,7 @@ export function watch(
   async function catchUp(from: number, files = tree.files()): Promise<{ files: number; bytes: number }> {
     const sum = { files: 0, bytes: 0 };
     await survey(files, (file, stats) => {
-      if (isSince(from, stats) && !bytes.isCurrent(file, stats.ctimeMs)) touch(file);
+      if (isSince(from, stats) && !bytes.isCurrent(file, stats)) touch(file);
       sum.files++;
       sum.bytes += stats.size;
     });
@@ -248,6 +248,13 @@ export function watch(
     await learnFile(file);
   }
 
+  // The kernel tells of a change when it is made. On a busy disk a truncated file can be read 200 ms before.
+  function isUnheard(file: string): boolean {
+    if (!bytes.knows(file) || settle.has(file)) return false;
+    const stats = statSync(file, { throwIfNoEntry: false });
+    return !stats || !bytes.isCurrent(file, stats);
+  }
+
   /** A page has got the file, maybe before anything was watching it. */
   function wasServed(file: string): void {
     const stats = statOf(file);
@@ -272,9 +279,11 @@ export function watch(
 
   return {
     ready,
-    async settled(file) {
+    async settled(asked) {
       await drained();
-      await settle.settled(links.unaliased(file));
+      const file = links.unaliased(asked);
+      if (isUnheard(file)) touch(file);
+      return settle.settled(file);
     },
     async quiet() {
       await drained();

@@ -1,4 +1,4 @@
-import { appendFileSync, mkdirSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createBytes } from '../src/bytes.ts';
@@ -49,8 +49,8 @@ test('compare() of a file that goes on where it ended a moment ago is its size, 
   appendFileSync(file, 'second ');
   assert.is(await bytes.compare(file), 13);
   appendFileSync(file, 'third');
-  assert.is(await bytes.compare(file, 13), 18);
-  assert.is(await bytes.compare(file, 18), 'different');
+  assert.is(await bytes.compare(file, (size) => size === 13), 18);
+  assert.is(await bytes.compare(file, (size) => size === 18), 'different');
   site.write('a.css', 'something longer, but other');
   assert.is(await bytes.compare(file), 'different');
 });
@@ -59,15 +59,63 @@ for (const size of [0, 1, 512 * 1024 - 1, 512 * 1024, 512 * 1024 + 1, 2_000_000]
   test(`compare() of ${size} bytes sees the last one`, async () => {
     using site = folder({ a: Buffer.alloc(size, 'a') });
     const bytes = createBytes();
-    await bytes.compare(site.file('a'));
+    await bytes.compare(site.file('a'), () => true);
     assert.is(await bytes.compare(site.file('a')), 'same');
-    if (size === 0) return assert.ok(bytes.isEmpty(site.file('a')));
+    if (size === 0) return;
     const last = Buffer.alloc(size, 'a');
     last[size - 1] = 98;
     writeFileSync(site.file('a'), last);
-    assert.is(await bytes.compare(site.file('a')), 'different');
+    assert.is(await bytes.compare(site.file('a'), () => true), 'different');
   });
 }
+
+const text = `${'.a { color: red }\n'.repeat(1000)}`;
+const other = text.replaceAll('red', 'blue');
+const parts: [string, string, string, number | 'different'][] = [
+  ['the first piece', text, other.slice(0, 4100), 4100],
+  ['the first piece, if it ends like the whole', text, other.slice(0, 18 * 300), 18 * 300],
+  ['all but the last piece', text, other.slice(0, -5), other.length - 5],
+  ['nothing yet', text, '', 0],
+  ['nothing yet, of a file of one piece', 'a', '', 0],
+  ['the whole', text, other, 'different'],
+  ['the whole with a line less', text, other.slice(18), 'different'],
+  ['a file of one piece', 'a {}\n', 'b', 'different'],
+  ['more behind what was there', text, `${text}b`, 'different'],
+];
+
+for (const [name, before, now, expected] of parts) {
+  test(`compare() of ${name} is ${expected}`, async () => {
+    using site = folder({ 'a.css': before });
+    const bytes = createBytes();
+    await bytes.learn(site.file('a.css'));
+    site.write('a.css', now);
+    assert.is(await bytes.compare(site.file('a.css')), expected);
+    if (expected === 'different') return;
+    assert.is(await bytes.compare(site.file('a.css'), (size) => size === now.length), 'different');
+  });
+}
+
+test('compare() of a file that begins to grow as it is read takes no read a byte', async () => {
+  using site = folder({ a: '' });
+  const file = site.file('a');
+  const bytes = createBytes();
+  const comparing = bytes.compare(file);
+  const writing = setInterval(() => appendFileSync(file, Buffer.alloc(100_000)), 1);
+  const begun = performance.now();
+  await comparing;
+  clearInterval(writing);
+  assert.ok(performance.now() - begun < 2000);
+});
+
+test('isCurrent() is not while a file that is being truncated has its old time', async () => {
+  using site = folder({ a: 'old' });
+  const bytes = createBytes();
+  await bytes.compare(site.file('a'));
+  const { ctimeMs, size } = statSync(site.file('a'));
+  assert.ok(bytes.isCurrent(site.file('a'), { ctimeMs, size }));
+  assert.not(bytes.isCurrent(site.file('a'), { ctimeMs, size: 0 }));
+  assert.not(bytes.isCurrent(site.file('a'), { ctimeMs: ctimeMs + 1, size }));
+});
 
 test('compare() of a very large file is by its time', async () => {
   using site = folder({ a: '' });

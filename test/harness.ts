@@ -175,8 +175,15 @@ export interface EventStream extends Disposable {
   next(type: string, ms?: number): Promise<WireEvent>;
 }
 
-/** Opens an event stream and reads it as the HTML Standard says. Resolves when the response's head is there. */
-export function openStream(url: string, headers: Record<string, string> = {}): Promise<EventStream> {
+/**
+ * Opens an event stream and reads it as the HTML Standard says. Resolves when the response's head is there; `onEvent` hears
+ * of each event at once.
+ */
+export function openStream(
+  url: string,
+  headers: Record<string, string> = {},
+  onEvent: (event: WireEvent) => void = () => {},
+): Promise<EventStream> {
   return new Promise((resolve, reject) => {
     const req = request(
       url,
@@ -192,7 +199,9 @@ export function openStream(url: string, headers: Record<string, string> = {}): P
           buffer = blocks.pop() ?? '';
           for (const block of blocks) {
             const event = parse(block);
-            if (event) events.push(event);
+            if (!event) continue;
+            events.push(event);
+            onEvent(event);
           }
         });
         res.on('error', () => {}); // shows as `closed`

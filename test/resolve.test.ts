@@ -179,6 +179,19 @@ test('find() follows links inside the root, and those outside only if told', () 
   assert.equal(told, ['/far', '/fardir/a.txt', '/chain', 'folder']);
 });
 
+test('find() in a root that is a link led elsewhere: what is there now, and nothing of where it led before', () => {
+  using parent = folder({ '0/a.txt': '', '1/b.txt': '' });
+  symlinkSync('0', parent.file('root'));
+  symlinkSync('../0/a.txt', parent.file('1/a.txt'));
+  const resolver = createResolver(parent.file('root'));
+  const type = (name: string) => resolver.find({ segments: [name], slash: false, query: '' }).type;
+  assert.is(type('a.txt'), 'file');
+  symlinkSync('1', parent.file('next'));
+  renameSync(parent.file('next'), parent.file('root'));
+  assert.is(type('b.txt'), 'file');
+  assert.is(type('a.txt'), 'missing');
+});
+
 test('find() looks at a link each time: one that is turned outside later is refused', () => {
   using parent = folder({ 'root/a.txt': '', 'out.txt': '' });
   const resolver = createResolver(parent.file('root'));

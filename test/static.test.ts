@@ -556,13 +556,44 @@ test('onServe hears of each file that was answered, and of nothing else', async 
 
 test('a save under way is waited for, of a file that is there and of one that is not', async () => {
   using root = folder({ 'a.txt': 'torn' });
+  let saves = 0;
   const settled = async (file: string) => {
-    if (file === root.file('a.txt')) root.write('a.txt', 'whole');
-    if (file === root.file('b.html')) root.write('b.html', 'new');
+    if (file === root.file('a.txt') && saves++ === 0) root.write('a.txt', 'whole');
+    if (file === root.file('b.html') && !existsSync(file)) root.write('b.html', 'new');
+    return true;
   };
   await using site = await serve(root.path, { settled });
   assert.is((await get(site.url, '/a.txt')).text, 'whole');
   assert.is((await get(site.url, '/b')).text, 'new');
+});
+
+test('a save that begins while the file is read is waited for', async () => {
+  using root = folder({ 'a.txt': 'old', 'b.txt': '' });
+  let asked = 0;
+  const settled = async (file: string) => {
+    // Asked again when the bytes are read: they were those of a file that was just emptied.
+    if (++asked === 2) writeFileSync(file, 'whole');
+    return true;
+  };
+  await using site = await serve(root.path, { settled });
+  for (const name of ['a.txt', 'b.txt']) {
+    asked = 0;
+    const { text, headers } = await get(site.url, `/${name}`);
+    assert.is(text, 'whole');
+    assert.is(headers['content-length'], '5');
+  }
+});
+
+test('a save that was waited for in vain is waited for no more', async () => {
+  using root = folder({ 'a.txt': 'old' });
+  let asked = 0;
+  const settled = async (file: string) => {
+    writeFileSync(file, `${++asked}`);
+    return false;
+  };
+  await using site = await serve(root.path, { settled });
+  assert.is((await get(site.url, '/a.txt')).text, '1');
+  assert.is(asked, 1);
 });
 
 // What must not end it.
@@ -590,6 +621,7 @@ test('a file that becomes a FIFO between the check and the opening is not waited
   const settled = async (file: string) => {
     if (file === root.file('large.bin'))
       void microtasks(100).then(() => renameIfThere(root.file('fifo'), file));
+    return true;
   };
   await using site = await serve(root.path, { settled });
   const answers = await Promise.all(Array.from({ length: 6 }, () => get(site.url, '/large.bin')));
@@ -613,7 +645,10 @@ test('a file that becomes a link out of the root between the check and the openi
   using parent = folder({ 'root/a.txt': 'aaa', 'KEY.txt': 'KEY' });
   const file = parent.file('root/a.txt');
   symlinkSync('../KEY.txt', parent.file('root/link'));
-  const settled = async () => void microtasks(100).then(() => renameIfThere(parent.file('root/link'), file));
+  const settled = async () => {
+    void microtasks(100).then(() => renameIfThere(parent.file('root/link'), file));
+    return true;
+  };
   await using site = await serve(parent.file('root'), { settled });
   const { status, text } = await get(site.url, '/a.txt');
   assert.not(existsSync(parent.file('root/link')));
@@ -718,6 +753,7 @@ test('a thousand saves of every kind during requests: no crash, no hang, never t
     const now = save;
     save = undefined;
     if (now) saved = turns(i % 10).then(now);
+    return true;
   };
   await using site = await serve(root.path, { settled });
   const agent = new Agent({ keepAlive: true, maxSockets: 2 });
