@@ -2,7 +2,6 @@
 // Pure: nothing here touches a disk. picomatch is imported here only.
 
 import { isAbsolute, sep } from 'node:path';
-import picomatch from 'picomatch';
 
 /** What to ignore: a glob, name or path relative to the watched folder; or, on the absolute path, a RegExp or a function. */
 export type Matcher = string | RegExp | ((file: string) => boolean);
@@ -33,6 +32,14 @@ const TEMPORARY = new RegExp(
     '^sed(?=.*[A-Z\\d])[A-Za-z\\d]{6}$', // sed -i
   ].join('|'),
 );
+
+let picomatch: typeof import('picomatch') | undefined;
+
+/** What globs among the matchers need; it takes its time to load, and most people have none. They ignore nothing before. */
+export async function loadGlobs(matchers: readonly Matcher[]): Promise<void> {
+  if (matchers.some((matcher) => typeof matcher === 'string'))
+    picomatch ??= (await import('picomatch')).default;
+}
 
 /** Is this the name of something that is no part of a site: hidden, a tool's own, or an editor's temporary file? */
 export function neverNotifies(name: string): boolean {
@@ -78,7 +85,11 @@ function toGlob(prefix: string, text: string): Test {
   const relative = isAbsolute(text) && text.startsWith(prefix) ? text.slice(prefix.length) : text;
   const pattern = toPosix(relative).replace(/^(\.?\/)+|\/+$/g, '');
   if (pattern === '') return () => false;
-  const matches = picomatch(pattern, { dot: true, nonegate: true });
+  let compiled: ((path: string) => boolean) | undefined;
+  const matches = (path: string) => {
+    compiled ??= picomatch?.(pattern, { dot: true, nonegate: true });
+    return compiled?.(path) ?? false;
+  };
   const anyDepth = !/^\.?\//.test(toPosix(relative)) && relative === text && !pattern.includes('/');
   if (anyDepth) return (_, name) => name === pattern || matches(name);
   return (path) => {

@@ -8,11 +8,12 @@
 import { readFileSync, type Stats, statSync } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { createBytes, drained } from './bytes.ts';
 import type { Change } from './events.ts';
 import { findLock, isLocked } from './git.ts';
 import { codeOf, createHolder } from './hold.ts';
-import { createIgnore, type Matcher } from './ignore.ts';
+import { createIgnore, loadGlobs, type Matcher } from './ignore.ts';
 import { createLinks, isWithin } from './links.ts';
 import { createLook } from './look.ts';
 import { silentMount } from './mounts.ts';
@@ -200,6 +201,8 @@ export function watch(
   // --- Start ---
 
   async function begin(): Promise<void> {
+    await setImmediate(); // whoever listens meanwhile is there first
+    await globs;
     for (const root of roots) await inspect(root, false);
     holder.started();
     if (closed) return;
@@ -236,6 +239,7 @@ export function watch(
   }
 
   async function preferNow(asked: string): Promise<void> {
+    await globs;
     const file = links.unaliased(asked);
     const dir = dirname(file);
     if (!accepts(file)) return;
@@ -265,6 +269,7 @@ export function watch(
   const started = stamp;
   let surveyed = false;
   if (poll === false) warnOfSilence(roots, onWarning);
+  const globs = loadGlobs(ignore);
   const ready = begin();
   const learned = ready.then(learn);
   let ended: Promise<void> | undefined;

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createIgnore, type Matcher, neverNotifies } from '../src/ignore.ts';
+import { createIgnore, loadGlobs, type Matcher, neverNotifies } from '../src/ignore.ts';
 
 const names: [string, boolean][] = [
   ['index.html', false],
@@ -42,6 +42,8 @@ const names: [string, boolean][] = [
   ['sedA1b2C3', true],
   ['~$letter.docx', true],
 ];
+
+await loadGlobs(['*']);
 
 for (const [name, expected] of names) {
   test(`neverNotifies(${name}) is ${expected}`, () => assert.is(neverNotifies(name), expected));
