@@ -1,7 +1,6 @@
 // `live-sse reload` and `live-sse send`: words of the command line → a request to a running server.
 
 import { type RequestOptions, request } from 'node:http';
-import { request as secureRequest } from 'node:https';
 import { resolve, sep } from 'node:path';
 import { toPath } from './events.ts';
 import { type Note, serversFor } from './running.ts';
@@ -109,7 +108,9 @@ async function post(url: URL, body: string): Promise<Answer> {
   }
 }
 
-function ask(url: URL, body: string): Promise<Answer> {
+async function ask(url: URL, body: string): Promise<Answer> {
+  // Servers start without it.
+  const send = url.protocol === 'https:' ? (await import('node:https')).request : request;
   const options: RequestOptions & { rejectUnauthorized: false } = {
     method: 'POST',
     agent: false,
@@ -124,7 +125,7 @@ function ask(url: URL, body: string): Promise<Answer> {
     rejectUnauthorized: false,
   };
   return new Promise((resolve, reject) => {
-    const req = (url.protocol === 'https:' ? secureRequest : request)(url, options, (res) => {
+    const req = send(url, options, (res) => {
       let text = '';
       res.setEncoding('utf8').on('data', (chunk: string) => {
         text += chunk;
