@@ -104,7 +104,7 @@ function note(measures: Measures): Results {
     versions: Object.fromEntries(PEERS.map(({ name, version }) => [name, version])),
     measures: { ...former(), ...measures },
   };
-  writeFileSync(resultsFile, `${JSON.stringify(results, null, 1)}\n`);
+  writeFileSync(resultsFile, `${JSON.stringify(results, null, 2)}\n`);
   writeReadme(results);
   return results;
 }
@@ -142,4 +142,6 @@ try {
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 2;
 }
+// Servers that still run are ended as the program exits.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 if (wanted) await run(wanted);

@@ -261,6 +261,9 @@ export async function startPeer(peer: Peer, folder: string, more: readonly strin
     stdio: ['ignore', 'ignore', 'ignore'],
     env: { ...process.env, NO_UPDATE_NOTIFIER: '1' },
   });
+  const kill = () => killGroup(child);
+  process.once('exit', kill);
+  child.once('exit', () => process.off('exit', kill));
   try {
     await answered(child, port);
   } catch (error) {
@@ -299,10 +302,14 @@ async function answered(child: ChildProcess, port: number): Promise<void> {
 async function end(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const closed = new Promise((resolve) => child.once('exit', resolve));
-  try {
-    process.kill(-child.pid, 'SIGKILL');
-  } catch {} // it has ended by itself meanwhile
+  killGroup(child);
   await closed;
+}
+
+function killGroup({ pid }: ChildProcess): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, 'SIGKILL');
+  } catch {} // it has ended by itself
 }
 
 function freePort(): Promise<number> {
