@@ -54,7 +54,9 @@ export async function swapAssets(paths: readonly string[]): Promise<boolean> {
   const changed = new Set(paths.map(canonical));
   // What a script has fetched it may show in any way.
   const isFetched = ({ name, initiatorType }: PerformanceResourceTiming) =>
-    /^(fetch|xml)/.test(initiatorType) && changed.has(canonical(new URL(name).pathname));
+    /^(fetch|xml)/.test(initiatorType) &&
+    !/[?&]live-sse=/.test(name) &&
+    changed.has(canonical(new URL(name).pathname));
   const loaded = performance.getEntriesByType('resource');
   if (loaded.some((entry) => entry instanceof PerformanceResourceTiming && isFetched(entry))) return false;
   const token = `${Date.now().toString(36)}-${++count}`;
@@ -84,15 +86,17 @@ function renew({ read, pattern, base }: Use): { readonly text: string; readonly 
   const found = new Map<string, string>();
   const text = read().replace(pattern, (match) => {
     const old = match.replace(/^(url\(\s*|["'])|["']$/g, '');
+    // So WebKit writes what it has of a variable: url(a\.svg).
+    const plain = /^url/.test(match) ? old.replace(/\\(?=\W)/g, '') : old;
     try {
-      const url = new URL(old, base);
+      const url = new URL(plain, base);
       const path = canonical(url.pathname);
       const token = url.origin === location.origin && tokens.get(path);
       if (!token || url.search.endsWith(`live-sse=${token}`)) return match;
-      const [, address = '', hash = ''] = /^([^#]*?)(?:[?&]live-sse=[^&#]*)?(#.*)?$/.exec(old) ?? [];
+      const [, address = '', hash = ''] = /^([^#]*?)(?:[?&]live-sse=[^&#]*)?(#.*)?$/.exec(plain) ?? [];
       const renewed = `${address}${address.includes('?') ? '&' : '?'}live-sse=${token}${hash}`;
       found.set(new URL(renewed, base).href, path);
-      return match.replace(old, () => renewed);
+      return match.replace(old, () => (plain === old ? renewed : `"${renewed}"`));
     } catch {
       return match; // not an address
     }
@@ -138,7 +142,7 @@ function* usesIn(element: Element, attribute: Attr): Generator<Use> {
     write,
     ...(/^(use|object|embed)$/.test(localName) &&
       !inCss && {
-        load: () => {},
+        load: isThere,
         write: (text: string) => cover(element, attribute.name, text),
       }),
     ...(media instanceof HTMLMediaElement &&
@@ -200,6 +204,31 @@ function loadImage(url: string, crossOrigin: string | null): Promise<void> {
   return image.decode();
 }
 
+/** Rejects if a file is gone; whether it is must not depend on what a policy lets a script ask for. */
+async function isThere(url: string): Promise<void> {
+  const response = await fetch(url).catch(() => undefined);
+  if (response && !response.ok) throw response;
+}
+
+/** Resolves when an element shows its file. That of `<use>` comes without an event, but in Chromium. */
+function shown(element: Element): Promise<unknown> {
+  const come = event(element, 'load');
+  return element instanceof SVGUseElement ? Promise.race([come, hasBox(element)]) : come;
+}
+
+/** Passes so long a time that a page can ask again and again. */
+function pause(): Promise<unknown> {
+  return new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+async function hasBox(element: SVGGraphicsElement): Promise<void> {
+  for (let i = 0; i < 100; i++) {
+    await pause();
+    if (element.getBBox().width) return;
+  }
+  throw new Error('Nothing to show');
+}
+
 /** Changes an element that is blank while it loads below a clone that has loaded already. */
 async function cover(element: Element, name: string, text: string): Promise<void> {
   const stand = element.cloneNode(true);
@@ -207,7 +236,7 @@ async function cover(element: Element, name: string, text: string): Promise<void
   const load = (target: Element) => {
     const attribute = target.getAttributeNode(name);
     if (attribute) attribute.value = text;
-    return event(target, 'load');
+    return shown(target);
   };
   stand.removeAttribute('id');
   if (element instanceof HTMLElement && stand instanceof HTMLElement) {
@@ -227,7 +256,7 @@ async function cover(element: Element, name: string, text: string): Promise<void
 
 /** Changes the file of a sound or a film, which goes on where it was. */
 async function keepTime(media: HTMLMediaElement, write: () => void): Promise<void> {
-  const { currentTime, paused, playbackRate } = media;
+  const { currentTime, paused, playbackRate, muted } = media;
   const ready = event(media, 'loadedmetadata');
   write();
   media.load();
@@ -235,10 +264,12 @@ async function keepTime(media: HTMLMediaElement, write: () => void): Promise<voi
   media.currentTime = currentTime;
   media.playbackRate = playbackRate;
   if (!paused) await media.play();
+  media.muted = muted; // which WebKit forgets
 }
 
 /** How a font is swapped: one that has loaded stands in until that of the rule has loaded too. */
-function fontUse({ style }: CSSFontFaceRule): Pick<Use, 'load' | 'write'> {
+function fontUse(rule: CSSFontFaceRule): Pick<Use, 'load' | 'write'> {
+  const { style } = rule;
   const faces: FontFace[] = [];
   const value = (name: string) => style.getPropertyValue(name) || undefined;
   return {
@@ -256,16 +287,33 @@ function fontUse({ style }: CSSFontFaceRule): Pick<Use, 'load' | 'write'> {
       const [face] = faces;
       if (!face) return;
       document.fonts.add(face);
-      style.cssText = text;
+      try {
+        style.cssText = text;
+      } catch {
+        replace(rule, `@font-face { ${text} }`); // Firefox lets nobody write there
+      }
+      document.documentElement.getClientRects(); // WebKit knows the new one no sooner
       const alike = [...document.fonts].filter((other) =>
         (['family', 'style', 'weight', 'stretch', 'unicodeRange'] as const).every(
-          (name) => unquoted(other[name]) === unquoted(face[name]),
+          // Engines write a range in one case or the other.
+          (name) => unquoted(other[name]).toLowerCase() === unquoted(face[name]).toLowerCase(),
         ),
       );
       await Promise.all(alike.map((other) => other.load()));
+      // In WebKit that does not wait for one that is on its way, or still to go.
+      for (let i = 0; i < 500 && alike.some(({ status }) => /unloaded|loading/.test(status)); i++)
+        await pause();
       document.fonts.delete(face);
     },
   };
+}
+
+function replace(rule: CSSRule, text: string): void {
+  const { parentRule, parentStyleSheet } = rule;
+  const list = parentRule instanceof CSSGroupingRule ? parentRule : parentStyleSheet;
+  const i = [...(list?.cssRules ?? [])].indexOf(rule);
+  list?.insertRule(text, i);
+  list?.deleteRule(i + 1);
 }
 
 function unquoted(text: string): string {

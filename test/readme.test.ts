@@ -12,6 +12,8 @@ const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
 const [recipes = ''] = /^### With a build\n[\s\S]*?(?=^### )/m.exec(readme) ?? [];
 const blocks = blocksOf(readme.replace(recipes, ''));
 
+const { scripts } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+
 const home = await installed();
 test.after(() => home[Symbol.dispose]());
 home.write('site/index.html', '<!doctype html><title>Site</title>');
@@ -172,10 +174,11 @@ const commands: Record<string, () => Promise<void>> = {
     using program = runProgram('npm', ['start', '--', '--port', '0'], copy.path);
     assert.match((await get(await program.url(), '/', { headers: navigation })).text, /__events\/client\.js/);
   },
-  'npm ci && npm test': async () => {
-    const { scripts } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
-    assert.is(scripts.test, 'tsx test/run.ts'); // the run that this test is part of
-  },
+  // The run that this test is part of, and others that it cannot hold.
+  'npm ci && npm test': async () => assert.is(scripts.test, 'tsx test/run.ts'),
+  'npm run test:engines': async () =>
+    assert.is(scripts['test:engines'], 'tsx test/run.ts --engine=chromium,firefox,webkit'),
+  'npm run test:node': async () => assert.is(scripts['test:node'], 'tsx test/run.ts --nodes'),
 };
 
 for (const { code } of blocks.filter(({ language }) => language === 'sh')) {

@@ -87,7 +87,7 @@ async function open(body: string): Promise<void> {
 /** Pictures of the page while `act` goes on: of Chromium each frame that it has shown, else as many as can be taken. */
 async function pictures(act: () => Promise<unknown>): Promise<string[]> {
   if (engine === 'chromium') return screencast(page, act);
-  const frames: string[] = [];
+  const frames = [await page.screenshot()];
   let ended = false;
   const acted = act().finally(() => {
     ended = true;
@@ -216,7 +216,8 @@ test('swapAssets() swaps a mask, an imported sheet, an adopted one, and a keyfra
         .join();
     return [...document.styleSheets, ...document.adoptedStyleSheets].map(textOf).join();
   });
-  assert.is(text.match(/a\.svg\?live-sse=/g)?.length, 4);
+  // WebKit tells of a mask twice.
+  assert.is(text.match(/a\.svg\?live-sse=/g)?.length, engine === 'webkit' ? 5 : 4);
   assert.is(text.match(/a\.svg"/g), null);
   assert.is(requests.filter((url) => url.startsWith('/c/a.svg?')).length > 0, true);
 });
@@ -323,19 +324,22 @@ for (const markup of ['<audio src=s.wav controls></audio>', '<video><source src=
     await open(markup);
     await page.$eval('audio,video', async (media) => {
       if (!(media instanceof HTMLMediaElement)) return;
-      media.muted = true;
       media.playbackRate = 2;
       await media.play();
-      media.currentTime = 10;
+      media.muted = true;
     });
+    // How far it can be sought is known by and by.
+    const media = 'document.querySelector("audio,video")';
+    await page.becomes(`${media}.currentTime >= 10 || void (${media}.currentTime = 10)`);
     files.set('/s.wav', wav(30));
     assert.is(await swap('/s.wav'), true);
+    await page.becomes(`${media}.currentTime >= 10`);
     const state = await page.$eval('audio,video', (media) =>
       media instanceof HTMLMediaElement
-        ? [media.duration, media.paused, media.playbackRate, media.currentTime >= 10, media.muted]
+        ? [media.duration, media.paused, media.playbackRate, media.muted]
         : [],
     );
-    assert.equal(state, [30, false, 2, true, true]);
+    assert.equal(state, [30, false, 2, true]);
     files.set('/s.wav', 'broken');
     assert.is(await swap('/s.wav'), true);
     assert.is(

@@ -157,6 +157,7 @@ except({ firefox: noPlace, webkit: noPlace }, test)(
 test('a page that was cut off comes back and hears what it missed, once', async () => {
   await using served = await serve();
   await using tab = await open(served.origin);
+  await tab.lines(/^open$/);
   served.channel.send('time', 'first');
   await tab.lines(/first$/);
   for (const [i, id] of [undefined, '订单 №2', undefined].entries()) {

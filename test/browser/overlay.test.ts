@@ -97,11 +97,10 @@ test.before(async (context) => {
   const browser = await launch();
   context.page = await browser.newPage();
   // WebKit's driver tells nothing of the console.
-  context.page.puppeteer?.on('pageerror', (error) => context.problems.push(String(error)));
-  context.page.puppeteer?.on('console', (message) => {
-    // Firefox says that a page's policy does not let it ask for the icon.
-    if (!message.text().includes('favicon.ico')) context.problems.push(message.text());
-  });
+  // Firefox says that a page's policy does not let it ask for the icon.
+  const note = (text: string) => text.includes('favicon.ico') || context.problems.push(text);
+  context.page.puppeteer?.on('pageerror', (error) => note(String(error)));
+  context.page.puppeteer?.on('console', (message) => note(message.text()));
   context.end = () => browser[Symbol.asyncDispose]();
 });
 
