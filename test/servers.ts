@@ -8,7 +8,7 @@ import { type LiveServer, type StartOptions, start } from '../src/index.ts';
 import { within } from './harness.ts';
 
 /** Options that survive the way to another process. */
-type Options = Pick<StartOptions, 'root' | 'poll' | 'watch'> & { readonly ignore?: readonly string[] };
+type Options = Pick<StartOptions, 'root' | 'port' | 'poll'> & { readonly ignore?: readonly string[] };
 
 export interface Served extends AsyncDisposable {
   readonly url: string;
@@ -39,11 +39,14 @@ type Request =
 
 /** `command`: what the process is run by, for limits of its own. */
 export function servers(command: readonly string[] = []): Servers {
-  const [execPath = process.execPath, ...before] = [...command, process.execPath];
-  const child = fork(import.meta.filename, ['serve'], {
-    execPath,
-    execArgv: [...before, '--expose-gc', '--import', import.meta.resolve('tsx')],
-  });
+  const [execPath, ...execArgv] = [
+    ...command,
+    process.execPath,
+    '--expose-gc',
+    '--import',
+    import.meta.resolve('tsx'),
+  ];
+  const child = fork(import.meta.filename, ['serve'], { execPath: execPath ?? process.execPath, execArgv });
   const waiting = new Map<number, (answer: { value?: unknown; error?: string }) => void>();
   let n = 0;
   let ended = false;
@@ -115,7 +118,7 @@ function serve(): void {
 
 function inotify(): Pick<Resources, 'watches' | 'descriptors' | 'heap'> {
   globalThis.gc?.();
-  const names = readdirSync('/proc/self/fdinfo');
+  const names = process.platform === 'linux' ? readdirSync('/proc/self/fdinfo') : [];
   let watches = 0;
   for (const name of names) {
     try {

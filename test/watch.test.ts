@@ -503,22 +503,6 @@ test('watch() of 5,000 files in 250 folders: a watch a folder, a preferred file 
   await watcher.close();
 });
 
-test('watch() keeps no watch of folders that are gone', async () => {
-  await using it = await calm({ 'x/a.css': 'old' });
-  const before = watches();
-  for (let round = 0; round < 60; round++) {
-    it.forget();
-    it.site.write(`${round}/deep/er/a.css`, 'new');
-    if (round % 3) await it.announced({ [`${round}/deep/er/a.css`]: 'new' });
-    renameSync(it.site.file(`${round}`), it.site.file('moved'));
-    if (round % 2) await it.announced({ 'moved/deep/er/a.css': 'new' });
-    rmSync(it.site.file('moved'), { recursive: true });
-  }
-  it.site.write('x/a.css', 'end');
-  await it.announced({ 'x/a.css': 'end' });
-  await until(`${before} watches`, () => watches() === before);
-});
-
 test('close() leaves nothing, at any time, twice', async () => {
   for (const ms of [0, 1, 2, 5, 10, 30, 100]) {
     using site = folder({ 'a.css': 'old', 'x/b.css': 'old' });
