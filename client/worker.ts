@@ -28,8 +28,9 @@ addEventListener('connect', (event) => {
 function hear(port: MessagePort, word: Word): void {
   if (word === 'leave') remove(port);
   else if (word === 'wake') stream?.wake();
-  else if (word === 'ping') port.postMessage([]);
-  else admit(port, word.join);
+  else if (word !== 'ping') admit(port, word.join);
+  // WebKit may start a worker anew in another process, at the ports it had: who gets no answer says again where it stands.
+  else if (ports.has(port)) port.postMessage([]);
 }
 
 function admit(port: MessagePort, cursor: string): void {

@@ -55,7 +55,10 @@ const LEFT_ALONE = /%(24|26|2B|2C|3A|3B|3D|40|5B|5D|7C)/g;
 /** The URL path of a file in a folder, or `undefined` if the file is not below it. `separator` is the disk's. */
 export function toPath(folder: string, file: string, separator = '/'): string | undefined {
   const prefix = folder.endsWith(separator) ? folder : folder + separator;
-  if (!file.startsWith(prefix)) return undefined;
+  const begin = file.slice(0, prefix.length);
+  // On Windows letter case means nothing: an editor's terminal has `c:`, a tool `C:`.
+  const isBelow = begin === prefix || (separator === '\\' && begin.toLowerCase() === prefix.toLowerCase());
+  if (!isBelow) return undefined;
   const segments = file.slice(prefix.length).split(separator);
   return `/${segments.map(encodeSegment).join('/')}`;
 }

@@ -55,7 +55,9 @@ function replaceFolder(value: string, folder: string, prefix: string, itself: st
     .map((segment) => segment.replace(/[^\w]/g, '\\$&'))
     .join('[\\\\/]');
   const pattern = `(?<=^|\\x1b\\[[\\d;]*m|[^\\w.~/\\\\-])(?:file:///?(?=[\\w/]))?${name}(?:([\\\\/])|(?![\\w.-]))`;
-  return value.replace(new RegExp(pattern, 'gm'), (_, slash) => (slash ? prefix : itself));
+  // Tools write the letter of a drive as they like.
+  const flags = /^[a-z]:/i.test(folder) ? 'gim' : 'gm';
+  return value.replace(new RegExp(pattern, flags), (_, slash) => (slash ? prefix : itself));
 }
 
 function messageOf(error: unknown, cwd: string): string {

@@ -59,8 +59,7 @@ export function createHolder({ poll, accepts, onWarning }: HolderOptions): Holde
 
   async function suitsChokidar(dir: string): Promise<boolean> {
     if (!first || chokidars.size >= CHOKIDAR.folders || chokidars.has(dir)) return false;
-    // chokidar takes a backslash for a slash.
-    if (sep === '/' && dir.includes('\\')) return false;
+    if (misleadsChokidar(dir)) return false;
     chokidars.add(dir);
     return (await readdir(dir)).length <= CHOKIDAR.entries;
   }
@@ -138,8 +137,14 @@ async function viaChokidar(
   });
 }
 
-function limitReached(code: string): string {
-  if (process.platform !== 'linux')
+/** chokidar takes a backslash for a slash, which it is on Windows only. */
+export function misleadsChokidar(dir: string, separator: string = sep): boolean {
+  return separator === '/' && dir.includes('\\');
+}
+
+/** What to tell when the system holds no more folders: each has a limit of its own. */
+export function limitReached(code: string, platform: NodeJS.Platform = process.platform): string {
+  if (platform !== 'linux')
     return `Too many files are open (${code}); the rest is polled. Raise the limit: ulimit -n 65536`;
   const [name, value] =
     code === 'ENOSPC' ? ['fs.inotify.max_user_watches', 524288] : ['fs.inotify.max_user_instances', 1024];

@@ -1,7 +1,7 @@
 // Which names never notify, and what the user wants ignored besides: names and paths in, yes or no out.
 // Pure: nothing here touches a disk. picomatch is imported here only.
 
-import { isAbsolute, sep } from 'node:path';
+import { sep } from 'node:path';
 
 /** What to ignore: a glob, name or path relative to the watched folder; or, on the absolute path, a RegExp or a function. */
 export type Matcher = string | RegExp | ((file: string) => boolean);
@@ -49,21 +49,25 @@ export function neverNotifies(name: string): boolean {
 
 /**
  * A question about paths below `root`: is the entry, or a folder on the way to it, ignored? The root itself never is,
- * whatever its own path contains.
+ * whatever its own path contains. `separator` is the disk's.
  * @throws {TypeError} a matcher that is none
  */
-export function createIgnore(root: string, matchers: readonly Matcher[] = []): (file: string) => boolean {
-  const prefix = root.endsWith(sep) ? root : root + sep;
-  const tests = matchers.map((matcher) => toTest(prefix, matcher));
+export function createIgnore(
+  root: string,
+  matchers: readonly Matcher[] = [],
+  separator: string = sep,
+): (file: string) => boolean {
+  const prefix = root.endsWith(separator) ? root : root + separator;
+  const tests = matchers.map((matcher) => toTest(prefix, matcher, separator));
   return (file) => {
     if (!file.startsWith(prefix)) return false;
     let end = prefix.length;
-    for (const name of file.slice(prefix.length).split(sep)) {
+    for (const name of file.slice(prefix.length).split(separator)) {
       end += name.length;
       if (neverNotifies(name)) return true;
       const path = file.slice(0, end);
       if (tests.some((test) => test(path, name))) return true;
-      end += sep.length;
+      end += separator.length;
     }
     return false;
   };
@@ -71,18 +75,19 @@ export function createIgnore(root: string, matchers: readonly Matcher[] = []): (
 
 type Test = (path: string, name: string) => boolean;
 
-function toTest(prefix: string, matcher: Matcher): Test {
+function toTest(prefix: string, matcher: Matcher, separator: string): Test {
   if (typeof matcher === 'function') return (path) => matcher(path);
   // Not test(): with the flags g and y it starts where it stopped the last time.
   if (matcher instanceof RegExp) return (path) => path.search(matcher) !== -1;
   if (typeof matcher !== 'string')
     throw new TypeError(`Cannot ignore ${String(matcher)}: it is no string, RegExp or function`);
-  return toGlob(prefix, matcher);
+  return toGlob(prefix, matcher, separator);
 }
 
 // As in .gitignore: a pattern without a slash is a name at any depth, one with a slash starts at the watched folder.
-function toGlob(prefix: string, text: string): Test {
-  const relative = isAbsolute(text) && text.startsWith(prefix) ? text.slice(prefix.length) : text;
+function toGlob(prefix: string, text: string, separator: string): Test {
+  const toPosix = (path: string) => (separator === '/' ? path : path.replaceAll(separator, '/'));
+  const relative = text.startsWith(prefix) ? text.slice(prefix.length) : text;
   const pattern = toPosix(relative).replace(/^(\.?\/)+|\/+$/g, '');
   if (pattern === '') return () => false;
   let compiled: ((path: string) => boolean) | undefined;
@@ -97,5 +102,3 @@ function toGlob(prefix: string, text: string): Test {
     return below === pattern || matches(below);
   };
 }
-
-const toPosix = (path: string) => (sep === '/' ? path : path.replaceAll(sep, '/'));

@@ -55,9 +55,11 @@ export function createLinks(roots: readonly string[]): Links {
   };
 }
 
-/** Is the file the folder, or anything below it? */
-export function isWithin(dir: string, file: string): boolean {
-  return file === dir || file.startsWith(dir.endsWith(sep) ? dir : dir + sep);
+/** Is the file the folder, or anything below it? On Windows in any letter case. */
+export function isWithin(dir: string, file: string, separator: string = sep): boolean {
+  const begin = dir.endsWith(separator) ? dir : dir + separator;
+  if (file === dir || file.startsWith(begin)) return true;
+  return separator === '\\' && (file + separator).toLowerCase().startsWith(begin.toLowerCase());
 }
 
 // A link that leads to nothing yet.

@@ -115,6 +115,11 @@ export function isHidden(segments: readonly string[]): boolean {
   });
 }
 
+/** Would Windows take this name for another one, or for something that is no file? */
+export function isOddOnWindows(name: string): boolean {
+  return ODD_ON_WINDOWS.test(name);
+}
+
 /** The target of a name that is given by the user, not by a request. */
 export function targetOf(name: string): Target {
   return { segments: name.split('/').filter(Boolean), slash: false, query: '' };
@@ -159,7 +164,7 @@ export function createResolver(root: string, options: ResolverOptions = {}): Res
   }
 
   function look(base: Base, names: readonly string[]): Look | undefined {
-    if (sep === '\\' && names.some((name) => ODD_ON_WINDOWS.test(name))) return undefined;
+    if (sep === '\\' && names.some(isOddOnWindows)) return undefined;
     const file = join(base.dir, ...names);
     const first = statAt(file);
     const real = first && realAt(file);

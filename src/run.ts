@@ -218,8 +218,12 @@ function reason(
 }
 
 /** The name that the shell did not find: dash, bash and busybox; zsh; cmd.exe. */
-function missingCommand(code: number | null | undefined, output: string): string | undefined {
-  if (!POSIX) return /^'([^']+)' is not recognized as /m.exec(output)?.[1];
+export function missingCommand(
+  code: number | null | undefined,
+  output: string,
+  posix = POSIX,
+): string | undefined {
+  if (!posix) return /^'([^']+)' is not recognized as /m.exec(output)?.[1];
   if (code !== 127) return undefined;
   const found =
     /: ([^\s:]+): (?:(?:command )?not found|No such file or directory)$/m.exec(output) ??

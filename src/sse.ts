@@ -471,10 +471,13 @@ function createAlarm(ring: () => void) {
       if (time >= due) return;
       clearTimeout(timer);
       due = time;
-      timer = setTimeout(() => {
-        due = Infinity;
-        ring();
-      }, time - performance.now());
+      timer = setTimeout(
+        () => {
+          due = Infinity;
+          ring();
+        },
+        Math.max(0, time - performance.now()),
+      ); // newer Nodes warn of a time that is over
       timer.unref();
     },
   };

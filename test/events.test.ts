@@ -87,8 +87,23 @@ for (const [name, root, file, expected] of files) {
   test(`toPath() of ${name}`, () => assert.is(toPath(root, file), expected));
 }
 
-test('toPath() of a path with backslashes as separators', () => {
-  assert.is(toPath('C:\\site', 'C:\\site\\css\\a.css', '\\'), '/css/a.css');
+const onWindows: [string, string, string, string | undefined][] = [
+  ['a plain name', 'C:\\site', 'C:\\site\\css\\a.css', '/css/a.css'],
+  ['a slash in a name, which is none', 'C:\\site', 'C:\\site\\a b#c.css', '/a%20b%23c.css'],
+  ['the root of a drive', 'C:\\', 'C:\\a.css', '/a.css'],
+  ['a drive in lower case', 'c:\\site', 'C:\\site\\A.css', '/A.css'],
+  ['a folder in other letters', 'C:\\Site', 'C:\\site\\Css\\a.css', '/Css/a.css'],
+  ['another drive', 'C:\\site', 'D:\\site\\a.css', undefined],
+  ['a sibling whose name starts alike', 'C:\\site', 'C:\\site-2\\a.css', undefined],
+  ['a network share', '\\\\nas\\www', '\\\\nas\\www\\a\\b.css', '/a/b.css'],
+];
+
+for (const [name, root, file, expected] of onWindows) {
+  test(`toPath() on Windows of ${name}`, () => assert.is(toPath(root, file, '\\'), expected));
+}
+
+test('toPath() elsewhere tells folders apart by letter case', () => {
+  assert.is(toPath('/Site', '/site/a.css'), undefined);
 });
 
 test.run();

@@ -218,6 +218,21 @@ for (const [name, given, expected] of texts) {
   test(`withoutFolders() of ${name}`, () => assert.is(withoutFolders(given, cwd), expected));
 }
 
+const onWindows: [string, string, string][] = [
+  ['backslashes', 'in C:\\me\\site\\src\\a.ts:3', 'in src\\a.ts:3'],
+  ['slashes', 'in C:/me/site/src/a.ts:3', 'in src/a.ts:3'],
+  ['a drive in lower case', 'in c:\\me\\site\\a.ts', 'in a.ts'],
+  ['a URL', 'at file:///C:/me/site/a.mjs:1:2', 'at a.mjs:1:2'],
+  ['the folder itself', 'cd C:\\me\\site\r\n', 'cd .\r\n'],
+  ['another drive', 'D:\\me\\site\\a.ts', 'D:\\me\\site\\a.ts'],
+  ['a longer name', 'C:\\me\\site-2\\a', 'C:\\me\\site-2\\a'],
+];
+
+for (const [name, given, expected] of onWindows) {
+  test(`withoutFolders() on Windows of ${name}`, () =>
+    assert.is(withoutFolders(given, 'C:\\me\\site'), expected));
+}
+
 test('withoutFolders() of a folder whose name holds special characters', () => {
   assert.is(withoutFolders('/a (b)+[c]$/x.ts', '/a (b)+[c]$'), 'x.ts');
 });

@@ -32,7 +32,7 @@ export function folder(files: Record<string, string | Uint8Array> = {}): Folder 
  * Waits for the next tick of the file system's clock (4 ms, as a rule): a file of the same tick as a server's start
  * counts as changed while it started.
  */
-function passTick(dir: string): void {
+export function passTick(dir: string): void {
   const probe = join(dir, '.tick');
   const now = () => {
     writeFileSync(probe, '');

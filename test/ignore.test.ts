@@ -90,6 +90,23 @@ for (const [name, matchers, file, expected] of cases) {
   test(`createIgnore(): ${name}`, () => assert.is(createIgnore('/site', matchers)(file), expected));
 }
 
+const onWindows: [string, readonly Matcher[], string, boolean][] = [
+  ['nothing to ignore', [], 'C:\\site\\a.css', false],
+  ['a tool’s folder on the way', [], 'C:\\site\\node_modules\\a\\a.css', true],
+  ['a file outside of the root', ['*.css'], 'D:\\site\\a.css', false],
+  ['a name deeper', ['drafts'], 'C:\\site\\a\\drafts\\b.html', true],
+  ['a path with slashes', ['a/drafts'], 'C:\\site\\a\\drafts\\b.html', true],
+  ['a path with backslashes', ['a\\drafts'], 'C:\\site\\a\\drafts\\b.html', true],
+  ['an absolute path', ['C:\\site\\drafts'], 'C:\\site\\drafts\\b.html', true],
+  ['a glob', ['a/*/c.css'], 'C:\\site\\a\\b\\c.css', true],
+  ['a RegExp', [/\\drafts\\/], 'C:\\site\\drafts\\a.html', true],
+];
+
+for (const [name, matchers, file, expected] of onWindows) {
+  test(`createIgnore() on Windows: ${name}`, () =>
+    assert.is(createIgnore('C:\\site', matchers, '\\')(file), expected));
+}
+
 test('createIgnore() counts names below the root only', () => {
   const ignores = createIgnore('/home/.vitepress/node_modules');
   assert.not(ignores('/home/.vitepress/node_modules/a.css'));

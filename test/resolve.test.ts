@@ -3,7 +3,13 @@ import { mkdirSync, renameSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createResolver, isHidden, parseTarget, type ResolverOptions } from '../src/resolve.ts';
+import {
+  createResolver,
+  isHidden,
+  isOddOnWindows,
+  parseTarget,
+  type ResolverOptions,
+} from '../src/resolve.ts';
 import { folder } from './harness.ts';
 
 const targets: [raw: string | undefined, segments: string[] | undefined, slash?: boolean][] = [
@@ -137,6 +143,31 @@ for (const [raw, expected] of lookUps) {
     using root = folder(site);
     assert.is(lookUp(root.path, raw), expected);
   });
+}
+
+const odd: [name: string, expected: boolean][] = [
+  ['index.html', false],
+  ['console.js', false],
+  ['com.css', false],
+  ['a.b.css', false],
+  ['a~b.css', false],
+  ['CON', true],
+  ['con.html', true],
+  ['aux.css', true],
+  ['LPT1', true],
+  ['com9.txt', true],
+  ['a.css.', true],
+  ['a.css ', true],
+  ['a.css::$DATA', true],
+  ['C:', true],
+  ['GIT~1', true],
+  ['a?.css', true],
+  ['a*.css', true],
+  ['a|b', true],
+];
+
+for (const [name, expected] of odd) {
+  test(`isOddOnWindows(${name}) is ${expected}`, () => assert.is(isOddOnWindows(name), expected));
 }
 
 test('find() gives the file as the root was named, with what was found at the end of links', () => {

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../src/events.ts';
-import { createRunner, type Outcome, type RunOptions } from '../src/run.ts';
+import { createRunner, missingCommand, type Outcome, type RunOptions } from '../src/run.ts';
 import { type Folder, folder, until, within } from './harness.ts';
 
 /** Milliseconds: many processes are started here, on a machine that may have much to do. */
@@ -344,6 +344,28 @@ for (const [name, last] of deaths) {
     assert.is(found.length, 2);
     await allDead(found);
   });
+}
+
+const outputs: [shell: string, code: number, output: string, posix: boolean, expected: string | undefined][] =
+  [
+    ['dash', 127, 'sh: 1: nope: not found\n', true, 'nope'],
+    ['bash', 127, 'bash: line 1: nope: command not found\n', true, 'nope'],
+    ['bash, a file', 127, 'bash: line 1: ./nope.sh: No such file or directory\n', true, './nope.sh'],
+    ['zsh of macOS', 127, 'zsh:1: command not found: nope\n', true, 'nope'],
+    ['a command that speaks so itself', 1, 'x: nope: not found\n', true, undefined],
+    [
+      'cmd.exe',
+      1,
+      "'nope' is not recognized as an internal or external command,\r\noperable program or batch file.\r\n",
+      false,
+      'nope',
+    ],
+    ['cmd.exe, another failure', 1, 'Access is denied.\r\n', false, undefined],
+  ];
+
+for (const [shell, code, output, posix, expected] of outputs) {
+  test(`missingCommand() of ${shell} is ${expected}`, () =>
+    assert.is(missingCommand(code, output, posix), expected));
 }
 
 test.run();

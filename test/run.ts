@@ -173,5 +173,7 @@ function prepare(): Job[] {
 }
 
 const queue = prepare();
-execFileSync('npm', ['run', 'build', '--silent'], { cwd: root, stdio: 'inherit' });
+// On Windows npm is a script, which only a shell runs.
+const shell = process.platform === 'win32';
+execFileSync('npm', ['run', 'build', '--silent'], { cwd: root, stdio: 'inherit', shell });
 report(await runAll(queue));

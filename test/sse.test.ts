@@ -1102,7 +1102,7 @@ test('a client that never reads is cut off for many small events, too', async ()
   await clientsAre(served, 1);
   const before = memory();
   for (let i = 1; served.channel.clients > 0; i++) {
-    assert.ok(i < 150_000, 'cut off');
+    assert.ok(i < 400_000, 'cut off'); // the system takes what Node 26 sends at once
     served.channel.send('x', '');
     if (i % 1000 > 0) continue;
     await new Promise((resolve) => setImmediate(resolve));

@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
-import { type Folder, folder, until } from '../harness.ts';
+import { type Folder, folder, passTick, until } from '../harness.ts';
 import { blocksOf } from '../installed.ts';
 import { type Context, launch, type Page } from './engine.ts';
 import { front } from './front.ts';
@@ -457,6 +457,7 @@ test('a page comes back by itself when the server has started again, once', asyn
   const { port } = site.server;
   await site.server.close();
   site.folder.write('index.html', html('', 'new'));
+  passTick(site.folder.path);
   await using again = await start({ root: site.folder.path, port, host: '127.0.0.1' });
   let loads = 0;
   again.server.on('request', (req) => {

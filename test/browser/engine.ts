@@ -168,13 +168,16 @@ function pageOf(driver: Driver): Page {
   return page as unknown as Page; // the values of the page's functions are what their types say
 }
 
+/** Why an engine cannot do a case, by its name. */
+export type Reasons = Partial<Record<EngineName, string>>;
+
 type Register = (name: string, body: never) => void;
 
 /** How a case that this engine cannot do is told of; test/run.ts counts these lines. */
 export const CANNOT = 'cannot do:';
 
 /** `test` for a case that some engines cannot do, each with the reason; there it is counted and printed instead. */
-export function except<T extends Register>(reasons: Partial<Record<EngineName, string>>, test: T): T {
+export function except<T extends Register>(reasons: Reasons, test: T): T {
   const reason = reasons[engine];
   if (reason === undefined) return test;
   const declare: Register = (name) => console.log(`${engine} ${CANNOT} ${name} (${reason})`);

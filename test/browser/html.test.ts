@@ -94,6 +94,12 @@ const MERGED: readonly (readonly [name: string, from: string, to: string])[] = [
     '<svg viewBox="0 0 1 1"><path d="M0 0"/></svg>',
     '<svg viewBox="0 0 2 2"><g><path d="M0 1"/></g></svg>',
   ],
+  [
+    'line ends of Windows',
+    '<p>one</p>\r\n<p>two\r\nlines</p>',
+    '<p>one</p>\r\n<p>2</p>\r\n<p>three\r\nlines</p>',
+  ],
+  ['line ends that change', '<p>one</p>\r\n<p>two</p>', '<p>one</p>\n<p>2</p>'],
   ['a table', '<table><tr><td>1</table>', '<table><tr><td>1<td>2<tr><td>3</table>'],
   [
     'a select',

@@ -47,11 +47,10 @@ export async function webkit(options: LaunchOptions): Promise<Started> {
 
 function capabilities({ anyCertificate, dark }: LaunchOptions, proxy: string | undefined): object {
   const args = ['--automation', '--autoplay-policy=allow', ...(dark ? ['--dark-mode'] : [])];
-  const MINI_BROWSER = '/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser';
   return {
     ...(anyCertificate && { acceptInsecureCerts: true }),
     ...(proxy && { proxy: { proxyType: 'manual', httpProxy: proxy, noProxy: ['127.0.0.1', 'localhost'] } }),
-    'webkitgtk:browserOptions': { binary: MINI_BROWSER, args },
+    'webkitgtk:browserOptions': { args },
   };
 }
 
