@@ -1,6 +1,10 @@
 // New bytes of images, fonts, icons and media, shown in place. What is there stays until the new file has come, and stays
 // for good if it does not. Nodes stay the same; addresses get the token of the change as the last part of their query.
 
+import { withToken } from './token.ts';
+import { pathIn } from './uses.ts';
+import { type AnyRule, event, rootsOf, rulesOf } from './walk.ts';
+
 const SWAPPABLE = /\.(a?png|jpe?g|gif|web[mp]|avif|svg|ico|bmp|woff2?|[ot]tf|mp[34]|m4[av]|og[gav]|wav)$/i;
 const ATTRIBUTE = /^(src|srcset|href|xlink:href|data|poster|background|style)$/;
 /** Elements that lead to a file, or run in a document of their own. */
@@ -9,9 +13,6 @@ const ELSEWHERE = /^(a|area|base|i?frame)$/;
 const WHOLE = /\S(.*\S)?/;
 const CANDIDATES = /[^\s,]\S*[^\s,]/g;
 const CSS = /url\(\s*[^"')\s]+|"[^"]+"|'[^']+'/g;
-/** Milliseconds after which a file that does not come is given up. */
-const LIMIT = 10_000;
-
 /** The token of the newest bytes of each path. */
 const tokens = new Map<string, string>();
 let count = 0;
@@ -31,12 +32,6 @@ interface Use {
   readonly unsure?: boolean;
 }
 
-interface AnyRule extends CSSRule {
-  readonly style?: CSSStyleDeclaration;
-  readonly cssRules?: CSSRuleList;
-  readonly styleSheet?: CSSStyleSheet | null;
-}
-
 /** May such a file be swapped wherever a page shows it? */
 export function isSwappable(path: string): boolean {
   return SWAPPABLE.test(path);
@@ -46,23 +41,21 @@ export function isSwappable(path: string): boolean {
  * Shows the new bytes of files wherever the page uses them. Uses that have come since an earlier swap get the newest bytes
  * too, even if `paths` is empty: for an address that it has seen, a browser shows the old ones from its memory.
  *
- * @param paths URL paths, percent-encoded
+ * @param paths as `Uses` has them
  * @returns `false` if a use cannot be swapped in place, or none was found: then only a reload is sure to be right
  */
 export async function swapAssets(paths: readonly string[]): Promise<boolean> {
   if (!tokens.size && !paths.length) return true;
-  const changed = new Set(paths.map(canonical));
+  const changed = new Set(paths);
   // What a script has fetched it may show in any way.
-  const isFetched = ({ name, initiatorType }: PerformanceResourceTiming) =>
-    /^(fetch|xml)/.test(initiatorType) &&
-    !/[?&]live-sse=/.test(name) &&
-    changed.has(canonical(new URL(name).pathname));
-  const loaded = performance.getEntriesByType('resource');
-  if (loaded.some((entry) => entry instanceof PerformanceResourceTiming && isFetched(entry))) return false;
+  const loaded: Partial<PerformanceResourceTiming>[] = performance.getEntriesByType('resource');
+  const isFetched = ({ name = '', initiatorType = '' }) =>
+    /^(fetch|xml)/.test(initiatorType) && !/[?&]live-sse=/.test(name) && changed.has(pathIn(name));
+  if (loaded.some(isFetched)) return false;
   const token = `${Date.now().toString(36)}-${++count}`;
   for (const path of changed) tokens.set(path, token);
   held = new Map();
-  const uses = [...usesOf(document)].filter((use) => {
+  const uses = [...usesOf()].filter((use) => {
     const { found } = renew(use);
     for (const path of found.values()) changed.delete(path);
     return found.size > 0;
@@ -70,15 +63,6 @@ export async function swapAssets(paths: readonly string[]): Promise<boolean> {
   if (changed.size > 0 || uses.some(({ unsure }) => unsure)) return false;
   await Promise.all(uses.map(swap));
   return true;
-}
-
-/** A path in the one form that can be compared. */
-function canonical(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    return path; // a stray percent sign
-  }
 }
 
 /** The text with addresses of the newest bytes, and the paths of those that were not, by their new address. */
@@ -90,11 +74,10 @@ function renew({ read, pattern, base }: Use): { readonly text: string; readonly 
     const plain = /^url/.test(match) ? old.replace(/\\(?=\W)/g, '') : old;
     try {
       const url = new URL(plain, base);
-      const path = canonical(url.pathname);
+      const path = pathIn(url.href);
       const token = url.origin === location.origin && tokens.get(path);
       if (!token || url.search.endsWith(`live-sse=${token}`)) return match;
-      const [, address = '', hash = ''] = /^([^#]*?)(?:[?&]live-sse=[^&#]*)?(#.*)?$/.exec(plain) ?? [];
-      const renewed = `${address}${address.includes('?') ? '&' : '?'}live-sse=${token}${hash}`;
+      const renewed = withToken(plain, token);
       found.set(new URL(renewed, base).href, path);
       return match.replace(old, () => (plain === old ? renewed : `"${renewed}"`));
     } catch {
@@ -113,14 +96,16 @@ async function swap(use: Use): Promise<void> {
   } catch {} // it cannot be loaded, or shown: the old one stays
 }
 
-function* usesOf(root: Document | ShadowRoot): Generator<Use> {
-  for (const element of root.querySelectorAll('*')) {
-    if (element.shadowRoot) yield* usesOf(element.shadowRoot);
-    for (const attribute of element.attributes) {
-      if (ATTRIBUTE.test(attribute.name)) yield* usesIn(element, attribute);
+function* usesOf(): Generator<Use> {
+  for (const root of rootsOf()) {
+    for (const element of root.querySelectorAll('*')) {
+      for (const attribute of element.attributes) {
+        if (ATTRIBUTE.test(attribute.name)) yield* usesIn(element, attribute);
+      }
     }
+    for (const sheet of [...root.styleSheets, ...root.adoptedStyleSheets])
+      yield* usesInRules(sheet, sheet.href);
   }
-  for (const sheet of [...root.styleSheets, ...root.adoptedStyleSheets]) yield* usesInSheet(sheet);
 }
 
 function* usesIn(element: Element, attribute: Attr): Generator<Use> {
@@ -157,23 +142,21 @@ function* usesIn(element: Element, attribute: Attr): Generator<Use> {
   };
 }
 
-function* usesInSheet(sheet: CSSStyleSheet): Generator<Use> {
-  try {
-    yield* usesInRules(sheet.cssRules, sheet.href ?? document.baseURI);
-  } catch {} // of another origin
-}
-
-function* usesInRules(rules: Iterable<AnyRule>, base: string): Generator<Use> {
-  for (const rule of rules) {
-    const { style, cssRules, styleSheet } = rule;
-    if (styleSheet) yield* usesInSheet(styleSheet);
-    if (cssRules) yield* usesInRules(cssRules, base);
+/** @param base of the addresses in it: `null` for the page's own */
+function* usesInRules(
+  owner: Pick<AnyRule, 'cssRules'> | null | undefined,
+  base: string | null = null,
+): Generator<Use> {
+  for (const rule of rulesOf(owner)) {
+    const { style, styleSheet } = rule;
+    yield* usesInRules(styleSheet, styleSheet?.href);
+    yield* usesInRules(rule, base);
     if (!style) continue;
     const write = (text: string) => {
       style.cssText = text;
     };
     yield {
-      base,
+      base: base ?? document.baseURI,
       pattern: CSS,
       read: () => style.cssText,
       load: (url) => loadImage(url, /mask|shape-outside/.test(style.cssText) ? '' : null),
@@ -181,15 +164,6 @@ function* usesInRules(rules: Iterable<AnyRule>, base: string): Generator<Use> {
       ...(rule instanceof CSSFontFaceRule && fontUse(rule)),
     };
   }
-}
-
-/** Resolves with the event, and rejects if the element has an error instead. */
-function event(target: EventTarget, type: string): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    target.addEventListener(type, resolve, { once: true });
-    target.addEventListener('error', reject, { once: true });
-    setTimeout(reject, LIMIT);
-  });
 }
 
 /** Loads an image once for all its uses of one mode: only those take it from memory. */

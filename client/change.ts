@@ -115,7 +115,7 @@ async function showInPlace(
     const swapped = await swapStyles(isChanged, id, page.pathOf, styles.map(encode));
     if (!styles.every((path) => swapped.has(path))) return false;
   }
-  if (others.length > 0 && !(await swapAssets(others.map(encode)))) return false;
+  if (others.length > 0 && !(await swapAssets(others))) return false;
   // Another file in the page's place (/x.html for /x) is another page.
   if (!own.every((path) => path === page.file)) return false;
   if (actions.includes('html') && !(await merge(page, isOwn))) return false;

@@ -1,9 +1,8 @@
 // Stylesheets swapped in place, wherever in the page they live, without one frame in between that is unstyled.
 
 import { swapAdopted } from './adopted.ts';
-
-/** Milliseconds after which a stylesheet that does not come is given up. */
-const LIMIT = 10_000;
+import { withToken } from './token.ts';
+import { event, rootsOf, rulesOf } from './walk.ts';
 
 type SheetNode = HTMLLinkElement | HTMLStyleElement;
 
@@ -19,12 +18,6 @@ interface Swaps {
 
 const swaps = new WeakMap<SheetNode, Swaps>();
 
-/** The URL with the token of a change as the last part of its query, in place of the one of an earlier change. */
-export function withToken(url: string, token: string): string {
-  const bare = url.replace(/[?&]live-sse=[^&#]*(?=#|$)/, '');
-  return bare.replace(/#|$/, `${/^[^#]*\?/.test(bare) ? '&' : '?'}live-sse=${token}$&`);
-}
-
 /**
  * Fetches again all stylesheets of the page that are, or import, a file for which `isChanged` holds.
  * @param urls of the changed stylesheets, for those that scripts have adopted
@@ -39,7 +32,7 @@ export async function swapStyles(
 ): Promise<ReadonlySet<string>> {
   const found = new Set<string>();
   const adopted = new Set<CSSStyleSheet>();
-  for (const root of rootsOf(document)) {
+  for (const root of rootsOf()) {
     for (const sheet of root.adoptedStyleSheets) adopted.add(sheet);
     for (const node of root.querySelectorAll<SheetNode>('link[rel~=stylesheet i][href],style')) {
       const own = isLink(node) ? node.href : undefined;
@@ -59,20 +52,6 @@ export async function swapStyles(
 
 function isLink(node: SheetNode): node is HTMLLinkElement {
   return 'href' in node;
-}
-
-/** The document and all open shadow roots in it. */
-function* rootsOf(root: Document | ShadowRoot): Generator<Document | ShadowRoot> {
-  yield root;
-  for (const { shadowRoot } of root.querySelectorAll('*')) if (shadowRoot) yield* rootsOf(shadowRoot);
-}
-
-function rulesOf(sheet: CSSStyleSheet | null): CSSRule[] {
-  try {
-    return [...(sheet?.cssRules ?? [])];
-  } catch {
-    return []; // of another origin: nothing of ours is in it
-  }
 }
 
 function importRules(sheet: CSSStyleSheet | null): CSSImportRule[] {
@@ -111,14 +90,11 @@ async function cover(node: SheetNode, token: string, state: Swaps): Promise<void
   const load = async (target: SheetNode) => {
     refresh(target);
     if (target === stand) node.after(stand);
-    const event = await new Promise<Event | undefined>((resolve) => {
-      for (const type of ['load', 'error']) target.addEventListener(type, resolve, { once: true });
-      setTimeout(resolve, LIMIT);
-    });
+    const loaded = await event(target, 'load').catch(() => false);
     const { sheet } = target;
     if (off && sheet) sheet.disabled = true;
     // An error may be that of a sheet it imports, which was missing before.
-    return event?.type === 'load' || (importRules(sheet).length > 0 && arrivals(sheet) >= enough);
+    return loaded || (importRules(sheet).length > 0 && arrivals(sheet) >= enough);
   };
   // A sheet that does not come leaves the old one, and so does a script that was quicker than we.
   if ((await load(stand)) && node.isConnected && source(node) === before) {

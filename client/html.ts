@@ -2,6 +2,8 @@
 // live nodes that the old source's nodes became, so what scripts have built since, and what the user did, stays.
 // All edits are decided before the first is made. Whatever is not sure to end where a reload would is left to a reload.
 
+import { withoutTokens } from './token.ts';
+
 /** What cannot be changed afterwards: it has had its effect when it was parsed. */
 const FIXED = 'script,template,noscript,base,frameset,[http-equiv]';
 const FIXED_ATTRIBUTE = /^(on.*|nonce|integrity|is|charset)$/;
@@ -99,7 +101,7 @@ function plan(old: Document, next: Document, doc: Document): (() => void)[] {
 
   const mergeText = (from: CharacterData, to: string, node: CharacterData) => {
     // Rules that a script has put into a sheet would be lost.
-    sure(unversioned(node.data) === from.data && ruleCount(from) === ruleCount(node));
+    sure(withoutTokens(node.data) === from.data && ruleCount(from) === ruleCount(node));
     edits.push(() => {
       node.data = to;
     });
@@ -133,7 +135,7 @@ function plan(old: Document, next: Document, doc: Document): (() => void)[] {
         });
         continue;
       }
-      sure((now && unversioned(now)) === before);
+      sure((now && withoutTokens(now)) === before);
       const attribute = to.getAttributeNode(name);
       edits.push(() => {
         // Not by its name: a parser takes names that setAttribute() refuses, and some have a namespace.
@@ -272,14 +274,9 @@ function fixedIn(root: Document | Element): string[] {
   });
 }
 
-/** A text with addresses as it was before files of the page were swapped. */
-function unversioned(text: string): string {
-  return text.replace(/[?&]live-sse=[\w-]*/g, '');
-}
-
 function attributesOf(element: Element): string {
   return [...element.attributes]
-    .map(({ name, value }) => name + unversioned(value))
+    .map(({ name, value }) => name + withoutTokens(value))
     .sort()
     .join();
 }

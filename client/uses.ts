@@ -11,7 +11,7 @@ export interface Uses {
 }
 
 /** The path of a URL, decoded: `%7E` and `~` name the same file. What is no URL, or names no file, stays as it is. */
-export function pathIn(url: string, base: string): string {
+export function pathIn(url: string, base?: string): string {
   try {
     return decodeURIComponent(new URL(url, base).pathname);
   } catch {

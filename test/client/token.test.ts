@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { withToken } from '../../client/css.ts';
+import { withToken } from '../../client/token.ts';
 
 const urls: [string, string, string][] = [
   ['a plain URL', 'a.css', 'a.css?live-sse=b-2'],
