@@ -71,10 +71,10 @@ function engineJobs(name: EngineName, files: readonly string[]): Job[] {
   return files.filter(inBrowser).map((file) => ({ file, label: name, env: { ENGINE: name } }));
 }
 
-/** The tests of the server; those of the browser and of the README have one Node's worth to say. */
+/** The tests of the server; those of the browser, of tools and of the README have one Node's worth to say. */
 function nodeJobs({ version, path }: InstalledNode, files: readonly string[]): Job[] {
-  const server = files.filter((file) => !inBrowser(file) && !/readme|package/.test(file));
-  return server.map((file) => ({ file, label: `Node ${version}`, node: path }));
+  const server = files.filter((file) => !inBrowser(file) && !/readme|package|recipes/.test(file));
+  return server.map((file) => ({ file, label: `Node ${version}`, node: path, env: { ROUNDS: '5' } }));
 }
 
 function jobs(engines: readonly EngineName[], nodes: readonly InstalledNode[]): Job[] {
