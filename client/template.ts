@@ -53,7 +53,8 @@ export function isDead(response: Response): boolean {
 }
 
 async function textOf(response: Response): Promise<string> {
-  const text = await response.text();
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours of a terminal
+  const text = (await response.text()).replace(/\x1b\[[\d;]*m/g, '');
   if (!isHtml(response)) return text;
   const page = new DOMParser().parseFromString(text.replace(/<br>/g, '\n'), 'text/html');
   return (page.body.textContent ?? '').trim();

@@ -21,7 +21,7 @@ export interface PageEvent {
   readonly templates?: true;
 }
 
-/** Why a build is broken: what a `failure` event carries and the overlay shows. Lines and columns count from 1. */
+/** Why a build is broken: what the overlay shows. Lines and columns count from 1. */
 export interface Failure {
   readonly message: string;
   /** Relative to the working folder, or a URL path: never absolute on the disk. */
@@ -35,6 +35,33 @@ export interface Failure {
   readonly output?: string;
   /** The command that failed, as the user wrote it. */
   readonly command?: string;
+}
+
+/** A piece of text, all in one style. */
+export type Run =
+  | string
+  | {
+      readonly text: string;
+      /** Of s1 (bold), s2 (dim), s3 (italic) and s4 (underlined), those that apply. */
+      readonly look?: string;
+      /** Colours as CSS has them. */
+      readonly color?: string;
+      readonly back?: string;
+    };
+
+/** A piece of what a failure tells: text, or a place that can be opened in the editor. */
+export type Piece = Run | { readonly place: Place; readonly runs: readonly Run[] };
+
+export type Place = readonly [file: string, line?: number, column?: number];
+
+/** The texts of a failure in pieces, as pages show them; those that have no colour and name no place are left out. */
+export type Painted = {
+  readonly [Text in 'message' | 'frame' | 'output' | 'stack']?: readonly Piece[];
+};
+
+/** What a `failure` event carries. */
+export interface PaintedFailure extends Failure {
+  readonly painted?: Painted;
 }
 
 /** Event types that only the server itself sends. */

@@ -1,7 +1,8 @@
 // What is said on the event stream of a dev server, on top of a plain channel: the greeting, reload and css, a failed
 // build that stands until it is mended, and the user's own events. README, "Events on the wire", is its reference.
 
-import { type Failure, type PageEvent, RESERVED_TYPES } from './events.ts';
+import { type Failure, type PageEvent, type PaintedFailure, RESERVED_TYPES } from './events.ts';
+import { paintFailure } from './paint.ts';
 import { type Channel, type Client, checkType, createChannel } from './sse.ts';
 
 const VERSION = 1;
@@ -36,6 +37,8 @@ export function createProtocol(script: string): Protocol {
   /** Types of the user's own events. */
   const types = new Set<string>();
   let failure: Failure | undefined;
+  /** As pages are told of it. */
+  let shown: PaintedFailure | null = null;
 
   // An EventSource hears only the types it listens for: it is told of each before the first event of that type comes.
   const hello = (client: Client, id?: string) => {
@@ -47,7 +50,7 @@ export function createProtocol(script: string): Protocol {
     hello(client, client.missed === 'nothing' ? channel.lastId : undefined);
     // What it missed cannot be known: one reload, and its page is sure to be right.
     if (client.missed === 'unknown') client.send('reload', { paths: [] }, { id: channel.lastId });
-    if (failure) client.send('failure', failure);
+    if (shown) client.send('failure', shown);
   });
   channel.on('disconnect', (client) => clients.delete(client));
 
@@ -66,12 +69,14 @@ export function createProtocol(script: string): Protocol {
     },
     publish({ type, paths, gone, templates }) {
       failure = undefined;
+      shown = null;
       channel.send(type, { paths: templates ? [script] : paths, gone });
     },
     fail(next) {
       if (next === failure) return;
       failure = next;
-      for (const client of clients) client.send('failure', next ?? null);
+      shown = next ? withPieces(next) : null;
+      for (const client of clients) client.send('failure', shown);
     },
     send(type, data) {
       if ((RESERVED_TYPES as readonly string[]).includes(type)) {
@@ -86,4 +91,9 @@ export function createProtocol(script: string): Protocol {
       channel.send(type, data);
     },
   };
+}
+
+function withPieces(failure: Failure): PaintedFailure {
+  const painted = paintFailure(failure);
+  return Object.keys(painted).length > 0 ? { ...failure, painted } : failure;
 }
