@@ -71,12 +71,11 @@ function renew({ read, pattern, base }: Use): { readonly text: string; readonly 
   const text = read().replace(pattern, (match) => {
     const old = match.replace(/^(url\(\s*|["'])|["']$/g, '');
     try {
-      const url = new URL(old, base);
-      const path = pathIn(url.href);
-      const token = url.origin === location.origin && tokens.get(path);
-      if (!token || url.search.endsWith(`live-sse=${token}`)) return match;
-      const renewed = withToken(old, token);
-      found.set(new URL(renewed, base).href, path);
+      const { href, origin } = new URL(old, base);
+      const path = pathIn(href);
+      const token = origin === location.origin && tokens.get(path);
+      const renewed = token ? withToken(old, token) : old;
+      if (renewed !== old) found.set(new URL(renewed, base).href, path);
       return match.replace(old, () => renewed);
     } catch {
       return match; // not an address
@@ -126,7 +125,7 @@ function* usesIn(element: Element, attribute: Attr): Generator<Use> {
     ...(/^(use|object|embed)$/.test(localName) &&
       !inCss && {
         load: () => {},
-        write: (text: string) => cover(element, attribute.name, text),
+        write: (text: string) => cover(element as HTMLElement, attribute.name, text),
       }),
     ...(media instanceof HTMLMediaElement &&
       attribute.name === 'src' && {
@@ -177,24 +176,22 @@ function loadImage(url: string, crossOrigin: string | null): Promise<void> {
 }
 
 /** Changes an element that is blank while it loads below a clone that has loaded already. */
-async function cover(element: Element, name: string, text: string): Promise<void> {
-  const stand = element.cloneNode(true);
-  if (!(stand instanceof Element)) return;
+async function cover(element: HTMLElement, name: string, text: string): Promise<void> {
+  const stand = element.cloneNode(true) as typeof element;
   const load = (target: Element) => {
     const attribute = target.getAttributeNode(name);
     if (attribute) attribute.value = text;
     return event(target, 'load');
   };
   stand.removeAttribute('id');
-  if (element instanceof HTMLElement && stand instanceof HTMLElement) {
-    const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = element;
-    stand.style.cssText += `;position:absolute;margin:0;visibility:hidden;box-sizing:border-box;left:${offsetLeft}px;top:${offsetTop}px;width:${offsetWidth}px;height:${offsetHeight}px`;
-  }
+  // The <use> of an SVG has none of these, and needs none.
+  const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = element;
+  stand.style.cssText += `;position:absolute;margin:0;visibility:hidden;box-sizing:border-box;left:${offsetLeft}px;top:${offsetTop}px;width:${offsetWidth}px;height:${offsetHeight}px`;
   try {
     const loaded = load(stand);
     element.after(stand);
     await loaded;
-    if (stand instanceof HTMLElement) stand.style.visibility = '';
+    stand.style.visibility = '';
     await load(element);
   } finally {
     stand.remove();
@@ -215,31 +212,31 @@ async function keepTime(media: HTMLMediaElement, write: () => void): Promise<voi
 
 /** How a font is swapped: one that has loaded stands in until that of the rule has loaded too. */
 function fontUse({ style }: CSSFontFaceRule): Pick<Use, 'load' | 'write'> {
-  const faces: FontFace[] = [];
+  let face: FontFace | undefined;
   const value = (name: string) => style.getPropertyValue(name) || undefined;
   return {
     load: async (url) => {
-      const face = new FontFace(unquoted(style.getPropertyValue('font-family')), `url("${url}")`, {
+      const next = new FontFace(unquoted(style.getPropertyValue('font-family')), `url("${url}")`, {
         style: value('font-style'),
         weight: value('font-weight'),
         stretch: value('font-stretch'),
         unicodeRange: value('unicode-range'),
         featureSettings: value('font-feature-settings'),
       });
-      faces.push(await face.load());
+      face = await next.load();
     },
     write: async (text) => {
-      const [face] = faces;
-      if (!face) return;
-      document.fonts.add(face);
+      const stand = face;
+      if (!stand) return;
+      document.fonts.add(stand);
       style.cssText = text;
       const alike = [...document.fonts].filter((other) =>
         (['family', 'style', 'weight', 'stretch', 'unicodeRange'] as const).every(
-          (name) => unquoted(other[name]) === unquoted(face[name]),
+          (name) => unquoted(other[name]) === unquoted(stand[name]),
         ),
       );
       await Promise.all(alike.map((other) => other.load()));
-      document.fonts.delete(face);
+      document.fonts.delete(stand);
     },
   };
 }
