@@ -1,4 +1,7 @@
 // Stylesheets that scripts have made and adopted (CSS modules, fetched texts), found by the text they were made of.
+// Fetched by pages that have some.
+
+import { rulesOf } from './walk.ts';
 
 /**
  * Puts the newest text into those sheets that were made of an earlier one.
@@ -13,9 +16,9 @@ export async function swapAdopted(url: string, sheets: Iterable<CSSStyleSheet>):
     const known = texts.map((text) => {
       const sheet = new CSSStyleSheet();
       sheet.replaceSync(text);
-      return rulesOf(sheet);
+      return textOf(sheet);
     });
-    const found = [...sheets].filter((sheet) => sheet.cssRules.length > 0 && known.includes(rulesOf(sheet)));
+    const found = [...sheets].filter((sheet) => sheet.cssRules.length > 0 && known.includes(textOf(sheet)));
     // Two files may have the same text, and only one of them was saved.
     const loads = performance.getEntriesByName(location.origin + url).length;
     if (found.length > 1 && found.length > loads) return false;
@@ -28,6 +31,8 @@ export async function swapAdopted(url: string, sheets: Iterable<CSSStyleSheet>):
   }
 }
 
-function rulesOf({ cssRules }: CSSStyleSheet): string {
-  return [...cssRules].map((rule) => rule.cssText).join('');
+function textOf(sheet: CSSStyleSheet): string {
+  return rulesOf(sheet)
+    .map((rule) => rule.cssText)
+    .join('');
 }

@@ -45,7 +45,6 @@ export function isSwappable(path: string): boolean {
  * @returns `false` if a use cannot be swapped in place, or none was found: then only a reload is sure to be right
  */
 export async function swapAssets(paths: readonly string[]): Promise<boolean> {
-  if (!tokens.size && !paths.length) return true;
   const changed = new Set(paths);
   // What a script has fetched it may show in any way.
   const loaded: Partial<PerformanceResourceTiming>[] = performance.getEntriesByType('resource');
@@ -73,11 +72,11 @@ function renew({ read, pattern, base }: Use): { readonly text: string; readonly 
     // So WebKit writes what it has of a variable: url(a\.svg).
     const plain = /^url/.test(match) ? old.replace(/\\(?=\W)/g, '') : old;
     try {
-      const url = new URL(plain, base);
-      const path = pathIn(url.href);
-      const token = url.origin === location.origin && tokens.get(path);
-      if (!token || url.search.endsWith(`live-sse=${token}`)) return match;
-      const renewed = withToken(plain, token);
+      const { href, origin } = new URL(plain, base);
+      const path = pathIn(href);
+      const token = origin === location.origin && tokens.get(path);
+      const renewed = token ? withToken(plain, token) : plain;
+      if (renewed === plain) return match;
       found.set(new URL(renewed, base).href, path);
       return match.replace(old, () => (plain === old ? renewed : `"${renewed}"`));
     } catch {
@@ -128,7 +127,7 @@ function* usesIn(element: Element, attribute: Attr): Generator<Use> {
     ...(/^(use|object|embed)$/.test(localName) &&
       !inCss && {
         load: isThere,
-        write: (text: string) => cover(element, attribute.name, text),
+        write: (text: string) => cover(element as HTMLElement, attribute.name, text),
       }),
     ...(media instanceof HTMLMediaElement &&
       attribute.name === 'src' && {
@@ -204,24 +203,22 @@ async function hasBox(element: SVGGraphicsElement): Promise<void> {
 }
 
 /** Changes an element that is blank while it loads below a clone that has loaded already. */
-async function cover(element: Element, name: string, text: string): Promise<void> {
-  const stand = element.cloneNode(true);
-  if (!(stand instanceof Element)) return;
+async function cover(element: HTMLElement, name: string, text: string): Promise<void> {
+  const stand = element.cloneNode(true) as typeof element;
   const load = (target: Element) => {
     const attribute = target.getAttributeNode(name);
     if (attribute) attribute.value = text;
     return shown(target);
   };
   stand.removeAttribute('id');
-  if (element instanceof HTMLElement && stand instanceof HTMLElement) {
-    const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = element;
-    stand.style.cssText += `;position:absolute;margin:0;visibility:hidden;box-sizing:border-box;left:${offsetLeft}px;top:${offsetTop}px;width:${offsetWidth}px;height:${offsetHeight}px`;
-  }
+  // The <use> of an SVG has none of these, and needs none.
+  const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = element;
+  stand.style.cssText += `;position:absolute;margin:0;visibility:hidden;box-sizing:border-box;left:${offsetLeft}px;top:${offsetTop}px;width:${offsetWidth}px;height:${offsetHeight}px`;
   try {
     const loaded = load(stand);
     element.after(stand);
     await loaded;
-    if (stand instanceof HTMLElement) stand.style.visibility = '';
+    stand.style.visibility = '';
     await load(element);
   } finally {
     stand.remove();
@@ -244,23 +241,23 @@ async function keepTime(media: HTMLMediaElement, write: () => void): Promise<voi
 /** How a font is swapped: one that has loaded stands in until that of the rule has loaded too. */
 function fontUse(rule: CSSFontFaceRule): Pick<Use, 'load' | 'write'> {
   const { style } = rule;
-  const faces: FontFace[] = [];
+  let face: FontFace | undefined;
   const value = (name: string) => style.getPropertyValue(name) || undefined;
   return {
     load: async (url) => {
-      const face = new FontFace(unquoted(style.getPropertyValue('font-family')), `url("${url}")`, {
+      const next = new FontFace(unquoted(style.getPropertyValue('font-family')), `url("${url}")`, {
         style: value('font-style'),
         weight: value('font-weight'),
         stretch: value('font-stretch'),
         unicodeRange: value('unicode-range'),
         featureSettings: value('font-feature-settings'),
       });
-      faces.push(await face.load());
+      face = await next.load();
     },
     write: async (text) => {
-      const [face] = faces;
-      if (!face) return;
-      document.fonts.add(face);
+      const stand = face;
+      if (!stand) return;
+      document.fonts.add(stand);
       try {
         style.cssText = text;
       } catch {
@@ -270,14 +267,14 @@ function fontUse(rule: CSSFontFaceRule): Pick<Use, 'load' | 'write'> {
       const alike = [...document.fonts].filter((other) =>
         (['family', 'style', 'weight', 'stretch', 'unicodeRange'] as const).every(
           // Engines write a range in one case or the other.
-          (name) => unquoted(other[name]).toLowerCase() === unquoted(face[name]).toLowerCase(),
+          (name) => unquoted(other[name]).toLowerCase() === unquoted(stand[name]).toLowerCase(),
         ),
       );
       await Promise.all(alike.map((other) => other.load()));
       // In WebKit that does not wait for one that is on its way, or still to go.
       for (let i = 0; i < 500 && alike.some(({ status }) => /unloaded|loading/.test(status)); i++)
         await pause();
-      document.fonts.delete(face);
+      document.fonts.delete(stand);
     },
   };
 }

@@ -1,16 +1,13 @@
 // What a page does about files it is made of: the gentlest thing that is sure to be right, after the page was asked. Fetched
 // when a first change comes.
 
-import { isSwappable, swapAssets } from './assets.ts';
+import { isSwappable } from './assets.ts';
 import { showBar } from './bar.ts';
 import { swapStyles } from './css.ts';
 import type { Action, PageChange } from './events.d.ts';
 import { mergeHtml } from './html.ts';
-import { savePlace } from './restore.ts';
 import { isDead } from './template.ts';
 import type { Uses } from './uses.ts';
-
-export { restorePlace } from './restore.ts';
 
 export interface Page extends Uses {
   /** URL of the event stream; the parts of the client and the remembered sources are below it. */
@@ -59,6 +56,8 @@ const MANY = 20;
 const RELOADS = 3;
 const YOUNG = 1000;
 
+/** How images, fonts and media are swapped, once some were. */
+let assets: Promise<typeof import('./assets.ts')> | undefined;
 /** The source that the live document shows. */
 let shown: string | undefined;
 /** A burst of changes is waited for. */
@@ -68,18 +67,14 @@ let late = false;
 export async function show(change: Change, page: Page): Promise<boolean> {
   const used = [...new Set(change.paths)].filter(page.uses);
   try {
-    if (new URL(page.base).origin === location.origin) {
-      if (await showInPlace(change, used, page)) return true;
-    } else {
-      const { refresh } = await page.load<typeof import('./foreign.ts')>('foreign');
-      // One that another imports has no address of its own to change.
-      await refresh(
-        change.paths.filter((path) => /\.css$/i.test(path)),
-        page.pathOf,
-      );
-      if (await showInPlace(change, used, page)) return true;
-      await refresh(change.all ? undefined : change.paths, page.pathOf);
-    }
+    const foreign =
+      new URL(page.base).origin === location.origin
+        ? undefined
+        : await page.load<typeof import('./foreign.ts')>('foreign');
+    // One that another imports has no address of its own to change.
+    await foreign?.refresh(change.paths.filter(isStyle), page.pathOf);
+    if (await showInPlace(change, used, page)) return true;
+    await foreign?.refresh(change.all ? undefined : change.paths, page.pathOf);
   } catch {} // it cannot be shown in place
   return reload(used, page);
 }
@@ -91,7 +86,7 @@ async function showInPlace(
 ): Promise<boolean> {
   // Where the page's own file is not known it may be any of its folder, and its images are there too.
   const own = used.filter((path) => page.file && page.isOwn(path));
-  const styles = used.filter((path) => /\.css$/i.test(path) && !own.includes(path));
+  const styles = used.filter((path) => isStyle(path) && !own.includes(path));
   // Our own script is in every page, and stands for templates: any page may be made of those.
   const every = page.pathOf(`${page.base}/client.js`);
   const others = used.filter((path) => path !== every && !own.includes(path) && !styles.includes(path));
@@ -112,16 +107,24 @@ async function showInPlace(
   if (!isLeftToUs(actions, used)) return true;
   if (actions[0] === 'css') {
     const isChanged = (path: string) => all === 'css' || paths.includes(path);
-    const swapped = await swapStyles(isChanged, id, page.pathOf, styles.map(encode));
+    const swapped = await swapStyles(isChanged, id, page, styles.map(encode));
     if (!styles.every((path) => swapped.has(path))) return false;
   }
-  if (others.length > 0 && !(await swapAssets(others))) return false;
+  if (others.length > 0) {
+    assets ??= page.load('assets');
+    if (!(await (await assets).swapAssets(others))) return false;
+  }
   // Another file in the page's place (/x.html for /x) is another page.
   if (!own.every((path) => path === page.file)) return false;
   if (actions.includes('html') && !(await merge(page, isOwn))) return false;
   // A sheet or a merged element may have brought an address back whose old bytes the browser still has.
-  await swapAssets([]);
+  await (await assets)?.swapAssets([]);
+  showBar('');
   return true;
+}
+
+function isStyle(path: string): boolean {
+  return /\.css$/i.test(path);
 }
 
 /** Asks the page, which may want to see to it itself. */
@@ -168,7 +171,7 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
     late = true;
     return false;
   }
-  const problem = await problemWith(page);
+  const [problem, place] = await Promise.all([problemWith(page), placeOf(page)]);
   showBar(problem);
   if (problem) return false;
   if (!isLeftToUs(['reload'], used)) return true;
@@ -176,10 +179,17 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
   try {
     // The reload shows all that was heard of until now.
     sessionStorage[key] = JSON.stringify({ id: page.heard, count, late } satisfies Memory);
-    if (!page.plain?.includes('place')) savePlace(`${key}:place`);
+    place?.savePlace(`${key}:place`);
   } catch {} // not allowed, or full: the reload matters more
   location.reload();
   return true;
+}
+
+/** What keeps the place, if it is to be kept. The page that comes next needs it before anything else of ours. */
+async function placeOf({ plain, load }: Page): Promise<typeof import('./restore.ts') | undefined> {
+  return plain?.includes('place')
+    ? undefined
+    : load<typeof import('./restore.ts')>('restore').catch(() => undefined);
 }
 
 /** What is wrong with the page that would come: who leaves for it has no way back. Nothing is ''. */

@@ -1,6 +1,6 @@
 // Stylesheets swapped in place, wherever in the page they live, without one frame in between that is unstyled.
 
-import { swapAdopted } from './adopted.ts';
+import type { Page } from './change.ts';
 import { withToken } from './token.ts';
 import { event, rootsOf, rulesOf } from './walk.ts';
 
@@ -27,7 +27,7 @@ const swaps = new WeakMap<SheetNode, Swaps>();
 export async function swapStyles(
   isChanged: (path: string) => boolean,
   token: string,
-  pathOf: (url: string) => string,
+  { pathOf, load }: Pick<Page, 'pathOf' | 'load'>,
   urls: readonly string[],
 ): Promise<ReadonlySet<string>> {
   const found = new Set<string>();
@@ -45,6 +45,7 @@ export async function swapStyles(
     }
   }
   if (adopted.size > 0) {
+    const { swapAdopted } = await load<typeof import('./adopted.ts')>('adopted');
     for (const url of urls) if (await swapAdopted(url, adopted)) found.add(pathOf(url));
   }
   return found;

@@ -130,8 +130,10 @@ function plan(old: Document, next: Document, doc: Document): (() => void)[] {
       sure(!scripted || !name.startsWith('data-'));
       if (inClass && now && now !== before) {
         edits.push(() => {
-          node.classList.remove(...[...from.classList].filter((token) => !to.classList.contains(token)));
-          node.classList.add(...[...to.classList].filter((token) => !from.classList.contains(token)));
+          for (const token of [...from.classList, ...to.classList]) {
+            const stays = to.classList.contains(token);
+            if (stays !== from.classList.contains(token)) node.classList.toggle(token, stays);
+          }
         });
         continue;
       }

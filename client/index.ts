@@ -112,7 +112,7 @@ function run(script: HTMLOrSVGScriptElement): void {
 
   document.addEventListener('visibilitychange', () => document.hidden || obey());
   if (memory?.place)
-    void load<typeof import('./change.ts')>('change').then((it) => it.restorePlace(storageKey() + PLACE));
+    void load<typeof import('./restore.ts')>('restore').then((it) => it.restorePlace(storageKey() + PLACE));
   const stamp = script.getAttribute('data-id') ?? '';
   // A page from some cache has an old stamp, again and again: what was obeyed before is not obeyed anew.
   join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);

@@ -1,5 +1,5 @@
 // A reload that keeps your place: scroll, fields, open details and dialogs, media, focus and caret, kept for the page that
-// comes next.
+// comes next. Fetched when a page is about to be left, and by the one that comes, before anything else.
 
 /** Milliseconds for which the page is put back in place while its layout grows. */
 const LIMIT = 2000;

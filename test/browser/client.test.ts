@@ -512,6 +512,11 @@ test('a page that would be empty is not left for: a bar says so until it is mend
     'The new page is empty. It is shown once that is mended.',
   );
   await stays(page);
+  site.folder.write('index.html', html('<script src=a.js></script>', 'merged'));
+  await see(page, '[document.body.textContent, document.querySelector("live-sse-bar")]', ['merged', null]);
+  await stays(page);
+  site.folder.write('index.html', ' ');
+  await see(page, 'document.querySelector("live-sse-bar")?.role', 'status');
   site.folder.write('index.html', html('', 'new'));
   await reloads(page);
   await see(page, '[document.body.textContent, document.querySelector("live-sse-bar")]', ['new', null]);

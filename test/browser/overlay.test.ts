@@ -357,10 +357,10 @@ test('a place in the output is one button', async (context) => {
   const output = `${E}96msrc/app.ts${E}0m:${E}93m3${E}0m:${E}93m7${E}0m - ${E}91merror`;
   await show(context, '/', { message: 'Bad', output });
   assert.is(await evaluate(page, `${DIALOG}.querySelectorAll('pre button').length`), 1);
+  assert.is(await evaluate(page, `${DIALOG}.querySelector('pre').textContent`), 'src/app.ts:3:7 - error');
   await page.click('live-sse-overlay >>> pre button');
   await until('the place to be asked for', () => context.opened.length > 0);
   assert.equal(context.opened, [['src/app.ts', 3, 7]]);
-  assert.is(await evaluate(page, `${DIALOG}.querySelector('pre').textContent`), 'src/app.ts:3:7 - error');
 });
 
 test('the keyboard reaches a place; what the server says is shown beside it', async (context) => {
