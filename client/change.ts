@@ -68,21 +68,22 @@ let late = false;
 export async function show(change: Change, page: Page): Promise<boolean> {
   const used = [...new Set(change.paths)].filter(page.uses);
   try {
-    if (new URL(page.base).origin === location.origin) {
-      if (await showInPlace(change, used, page)) return true;
-    } else {
+    if (isForeign(page)) {
       const { refresh } = await page.load<typeof import('./foreign.ts')>('foreign');
       // One that another imports has no address of its own to change.
-      await refresh(
+      const isFresh = await refresh(
         change.paths.filter((path) => /\.css$/i.test(path)),
         page.pathOf,
       );
-      if (await showInPlace(change, used, page)) return true;
+      if (isFresh && (await showInPlace(change, used, page))) return true;
       await refresh(change.all ? undefined : change.paths, page.pathOf);
-    }
+    } else if (await showInPlace(change, used, page)) return true;
   } catch {} // it cannot be shown in place
   return reload(used, page);
 }
+
+/** Does another server send the page? */
+const isForeign = ({ base }: Page) => new URL(base).origin !== location.origin;
 
 async function showInPlace(
   { id, paths, gone, all }: Change,
@@ -178,7 +179,8 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
     sessionStorage[key] = JSON.stringify({ id: page.heard, count, late } satisfies Memory);
     if (!page.plain?.includes('place')) savePlace(`${key}:place`);
   } catch {} // not allowed, or full: the reload matters more
-  location.reload();
+  // Firefox keeps stylesheets in its memory past any cache unless it is told; the others know no argument.
+  (location as { reload(anew: boolean): void }).reload(isForeign(page));
   return true;
 }
 
