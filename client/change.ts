@@ -67,17 +67,17 @@ let late = false;
 export async function show(change: Change, page: Page): Promise<boolean> {
   const used = [...new Set(change.paths)].filter(page.uses);
   try {
-    const foreign =
-      new URL(page.base).origin === location.origin
-        ? undefined
-        : await page.load<typeof import('./foreign.ts')>('foreign');
+    const foreign = isForeign(page) ? await page.load<typeof import('./foreign.ts')>('foreign') : undefined;
     // One that another imports has no address of its own to change.
-    await foreign?.refresh(change.paths.filter(isStyle), page.pathOf);
-    if (await showInPlace(change, used, page)) return true;
+    const isFresh = (await foreign?.refresh(change.paths.filter(isStyle), page.pathOf)) ?? true;
+    if (isFresh && (await showInPlace(change, used, page))) return true;
     await foreign?.refresh(change.all ? undefined : change.paths, page.pathOf);
   } catch {} // it cannot be shown in place
   return reload(used, page);
 }
+
+/** Does another server send the page? */
+const isForeign = ({ base }: Page) => new URL(base).origin !== location.origin;
 
 async function showInPlace(
   { id, paths, gone, all }: Change,
@@ -181,7 +181,8 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
     sessionStorage[key] = JSON.stringify({ id: page.heard, count, late } satisfies Memory);
     place?.savePlace(`${key}:place`);
   } catch {} // not allowed, or full: the reload matters more
-  location.reload();
+  // Firefox keeps stylesheets in its memory past any cache unless it is told; the others know no argument.
+  (location as { reload(anew: boolean): void }).reload(isForeign(page));
   return true;
 }
 

@@ -5,12 +5,16 @@
 const LIMIT = 5000;
 /** Loads that may be more than that of a file: what a script asks for, and other pages. */
 const ASKED = /^(fetch|xmlhttprequest|beacon|eventsource|i?frame|navigation)$/;
+const IS_FIREFOX = CSS.supports('-moz-appearance', 'none');
 
-/** Has the browser forget what it has kept of these files; without `paths`, of all that the page has loaded. */
+/**
+ * Has the browser forget what it has kept of these files; without `paths`, of all that the page has loaded.
+ * @returns whether it has: Firefox keeps a stylesheet that another imports in the memory of the page
+ */
 export async function refresh(
   paths: readonly string[] | undefined,
   pathOf: (url: string) => string,
-): Promise<void> {
+): Promise<boolean> {
   const entries: Partial<PerformanceResourceTiming>[] = performance.getEntriesByType('resource');
   const loaded = entries
     .filter(({ initiatorType = '' }) => !ASKED.test(initiatorType))
@@ -19,6 +23,8 @@ export async function refresh(
     (url) => new URL(url).origin === location.origin && (!paths || paths.includes(pathOf(url))),
   );
   await Promise.all(urls.map(renew));
+  const imported = entries.filter(({ initiatorType }) => initiatorType === 'css');
+  return !IS_FIREFOX || !imported.some(({ name = '' }) => paths?.includes(pathOf(name)));
 }
 
 async function renew(url: string): Promise<void> {

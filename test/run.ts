@@ -5,7 +5,7 @@
 // --all runs everything: npm test, then both.
 
 import { execFileSync, spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -62,10 +62,6 @@ function enginesAsked(): readonly EngineName[] {
 
 const inBrowser = (file: string) => file.startsWith(join('test', 'browser'));
 
-/** A file that takes Chromium by its own name, not the engine that is asked for. */
-const isForChromium = (file: string) =>
-  /^import .*\blaunch\b.* from '\.\/chromium\.ts'/m.test(readFileSync(join(root, file), 'utf8'));
-
 /** The tests of the page in other engines; for Chromium they are the usual ones. */
 function engineJobs(name: EngineName, files: readonly string[]): Job[] {
   return files.filter(inBrowser).map((file) => ({ file, label: name, env: { ENGINE: name } }));
@@ -89,11 +85,6 @@ function jobs(engines: readonly EngineName[], nodes: readonly InstalledNode[]): 
 
 function runFile({ file, label, node = process.execPath, env }: Job): Promise<Result> {
   const title = label ? `${file} in ${label}` : file;
-  if (env?.ENGINE && env.ENGINE !== 'chromium' && isForChromium(file)) {
-    const line = `${label} ${CANNOT} ${file} (it is about Chromium)`;
-    console.log(`${'-'.padEnd(7)} ${title}: not run, it is about Chromium`);
-    return Promise.resolve({ passed: 0, failed: 0, declared: [line] });
-  }
   return new Promise((resolve) => {
     // A group of its own, so that a file that hangs takes its browsers with it.
     const detached = process.platform !== 'win32';

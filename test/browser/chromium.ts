@@ -2,7 +2,7 @@
 
 import puppeteer, { type Browser } from 'puppeteer-core';
 import type { LaunchOptions, Started } from './engine.ts';
-import { find, type Program, provide } from './programs.ts';
+import { type Program, provide } from './programs.ts';
 import { fromPuppeteer } from './puppeteer.ts';
 
 const CHROMIUM: Program = {
@@ -11,11 +11,6 @@ const CHROMIUM: Program = {
   debian: 'chromium',
   variable: 'CHROMIUM_PATH',
 };
-
-/** The installed Chromium: `CHROMIUM_PATH`, or the first one on the PATH. */
-export function findChromium(env: NodeJS.ProcessEnv = process.env): string | undefined {
-  return find(CHROMIUM, env);
-}
 
 /** Finds Chromium, or installs the distribution's where that can be done without asking; else throws what to do. */
 export function provideChromium(): string {

@@ -7,7 +7,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { start } from '../../src/index.ts';
 import { folder, until, within } from '../harness.ts';
-import { launch } from './chromium.ts';
+import { launch } from './engine.ts';
 
 test('a place in the overlay opens the editor, and no other page can', async () => {
   using home = folder({ 'site/index.html': '<!doctype html><title>Page</title><p>x', 'site/src/a.js': '' });
@@ -23,7 +23,7 @@ test('a place in the overlay opens the editor, and no other page can', async () 
   server.server.on('request', (req, res) => {
     res.on('finish', () => answered.push(`${req.method} ${req.url} ${res.statusCode}`));
   });
-  const { browser, [Symbol.asyncDispose]: end } = await launch();
+  const browser = await launch();
   const elsewhere = createServer((_req, res) => res.setHeader('Content-Type', 'text/html').end('<p>x'));
   try {
     await within(
@@ -45,13 +45,13 @@ test('a place in the overlay opens the editor, and no other page can', async () 
 
     const page = await browser.newPage();
     await page.goto(server.url);
-    await page.waitForSelector('live-sse-overlay');
+    await page.becomes('document.querySelector("live-sse-overlay")');
     await page.click('live-sse-overlay >>> .at button');
     await until('the editor to be called', () => existsSync(seen));
     assert.equal(readFileSync(seen, 'utf8'), `${home.file('site/src/a.js')}\n3\n7\n`);
     await until('the answer', () => answered.includes('POST /__events/open 200'));
   } finally {
-    await end();
+    await browser[Symbol.asyncDispose]();
     elsewhere.close();
     elsewhere.closeAllConnections();
   }

@@ -3,16 +3,16 @@
 import { readFile, stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Page } from 'puppeteer-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
 import { type Folder, folder, until } from '../harness.ts';
-import { launch } from './chromium.ts';
+import { launch, type Page } from './engine.ts';
+import { see } from './site.ts';
 
-const chrome = await launch();
+const browser = await launch();
 test.after(async () => {
-  await chrome[Symbol.asyncDispose]();
+  await browser[Symbol.asyncDispose]();
 });
 
 const TYPES: Record<string, string> = {
@@ -58,7 +58,7 @@ async function serve(
   script = `<script src="${server.url}__events/client.js"></script>`;
   const notices: string[] = [];
   server.on('notice', (line) => notices.push(line));
-  const context = await chrome.browser.createBrowserContext();
+  const context = await browser.newContext();
   const load = async (path = '/') => {
     const page = await context.newPage();
     await page.goto(origin + path);
@@ -100,17 +100,6 @@ async function heard(page: Page, server: LiveServer): Promise<void> {
   await until('the page to hear of an event', () => {
     server.send('sentinel', number);
     return page.evaluate(`window.heard === ${number}`) as Promise<boolean>;
-  });
-}
-
-/** Waits until an expression gives this value in the page, whatever happens to the page meanwhile. */
-async function see(page: Page, expression: string, expected: unknown): Promise<void> {
-  let last: unknown;
-  await until(`${expression} to be ${JSON.stringify(expected)}`, async () => {
-    last = await page.evaluate(expression).catch(() => undefined); // between two pages
-    return JSON.stringify(last) === JSON.stringify(expected);
-  }).catch((error: Error) => {
-    throw new Error(`${error.message}; it is ${JSON.stringify(last)}`);
   });
 }
 
@@ -166,6 +155,17 @@ test('a script that the browser would have kept is the new one after the reload'
   site.folder.write('lib.js', 'document.title += " l2"');
   await reloads(page);
   await see(page, 'document.title', 't l2 a2');
+});
+
+test('a stylesheet that was shown in place is there after a reload too', async () => {
+  const head = '<link rel=stylesheet href=/a.css>';
+  await using site = await serve({ 'index.html': html(head), 'a.css': 'p { color: rgb(1, 0, 0) }' });
+  const page = await site.open();
+  site.folder.write('a.css', 'p { color: rgb(2, 0, 0) }');
+  await see(page, color, 'rgb(2, 0, 0)');
+  site.folder.write('index.html', html(head, '<p id=p>edited</p>'));
+  await see(page, 'p.textContent', 'edited');
+  await see(page, color, 'rgb(2, 0, 0)');
 });
 
 test('a stylesheet that one imports is the new one', async () => {

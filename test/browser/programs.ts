@@ -13,10 +13,10 @@ export interface Program {
 }
 
 /** The installed one: what the variable names, or the first on the PATH. */
-export function find(program: Program, env: NodeJS.ProcessEnv = process.env): string | undefined {
-  const named = env[program.variable];
+function find(program: Program): string | undefined {
+  const named = process.env[program.variable];
   if (named) return named;
-  const dirs = (env.PATH ?? '').split(delimiter).filter(Boolean);
+  const dirs = (process.env.PATH ?? '').split(delimiter).filter(Boolean);
   return dirs.flatMap((dir) => program.names.map((name) => join(dir, name))).find(isExecutable);
 }
 

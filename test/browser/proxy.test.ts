@@ -4,16 +4,16 @@ import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
-import type { Page } from 'puppeteer-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Live, live, start } from '../../src/index.ts';
 import { type Folder, folder, until, within } from '../harness.ts';
-import { launch } from './chromium.ts';
+import { launch, type Page } from './engine.ts';
+import { see } from './site.ts';
 
-const chrome = await launch();
+const browser = await launch();
 test.after(async () => {
-  await chrome[Symbol.asyncDispose]();
+  await browser[Symbol.asyncDispose]();
 });
 
 interface App extends AsyncDisposable {
@@ -89,7 +89,7 @@ async function run(way: 'proxy' | 'live'): Promise<App> {
   assert.ok(hot);
   await within('the watcher', hot.ready);
   const url = proxy?.url ?? target;
-  const context = await chrome.browser.createBrowserContext();
+  const context = await browser.newContext();
   return {
     hot,
     url,
@@ -120,17 +120,6 @@ async function mark(page: Page, hot: Live): Promise<void> {
     return page.evaluate(`window.heard === ${number}`) as Promise<boolean>;
   });
   await page.evaluate('window.marker = 1');
-}
-
-/** Waits until an expression gives this value in the page, whatever happens to the page meanwhile. */
-async function see(page: Page, expression: string, expected: unknown): Promise<void> {
-  let last: unknown;
-  await until(`${expression} to be ${JSON.stringify(expected)}`, async () => {
-    last = await page.evaluate(expression).catch(() => undefined); // between two pages
-    return JSON.stringify(last) === JSON.stringify(expected);
-  }).catch((error: Error) => {
-    throw new Error(`${error.message}; it is ${JSON.stringify(last)}`);
-  });
 }
 
 const stays = (page: Page) => see(page, 'window.marker', 1);
@@ -233,7 +222,7 @@ test('an error page that can come back by itself is shown, and so is the page wh
 test('a page that answers a form is never asked for by GET', async () => {
   await using site = await run('proxy');
   const page = await site.open();
-  await Promise.all([page.waitForNavigation(), page.evaluate('document.forms[0].submit()')]);
+  await page.evaluate('void document.forms[0].submit()');
   await see(page, 'p.textContent', 'list');
   assert.is(await page.evaluate('document.querySelector("script[data-id]").dataset.source'), undefined);
 });

@@ -1,10 +1,10 @@
 // A reload that keeps your place: what a user has done to a page is there in the next one too.
 
-import type { Page } from 'puppeteer-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { start } from '../../src/index.ts';
 import { until } from '../harness.ts';
+import type { Page } from './engine.ts';
 import { type Site, see, sites } from './site.ts';
 
 const { serve, [Symbol.asyncDispose]: close } = await sites();

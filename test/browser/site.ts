@@ -1,9 +1,8 @@
 // A folder that is served, and pages of it in a browser context of their own; for tests that look at what pages show.
 
-import type { BrowserContext, Page } from 'puppeteer-core';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
 import { type Folder, folder, until } from '../harness.ts';
-import { launch } from './chromium.ts';
+import { type Context, launch, type Page } from './engine.ts';
 
 export interface Site extends AsyncDisposable {
   readonly server: LiveServer;
@@ -19,15 +18,15 @@ export interface Sites extends AsyncDisposable {
 }
 
 export async function sites(): Promise<Sites> {
-  const { browser, [Symbol.asyncDispose]: close } = await launch();
+  const browser = await launch();
   return {
-    serve: async (files, options) => serve(await browser.createBrowserContext(), files, options),
-    [Symbol.asyncDispose]: close,
+    serve: async (files, options) => serve(await browser.newContext(), files, options),
+    [Symbol.asyncDispose]: () => browser[Symbol.asyncDispose](),
   };
 }
 
 async function serve(
-  context: BrowserContext,
+  context: Context,
   files: Record<string, string | Uint8Array>,
   options: StartOptions = {},
 ): Promise<Site> {
@@ -53,7 +52,7 @@ async function serve(
   };
 }
 
-/** Waits until an expression has this value in the page. */
+/** Waits until an expression has this value in the page, whatever happens to the page meanwhile. */
 export async function see(page: Page, expression: string, expected: unknown): Promise<void> {
   let last: unknown;
   await until(`${expression} to be ${JSON.stringify(expected)}`, async () => {
