@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
 import { type Folder, folder, until } from '../harness.ts';
 import { launch, type Page } from './engine.ts';
-import { see } from './site.ts';
+import { see, typeInto } from './site.ts';
 
 const browser = await launch();
 test.after(async () => {
@@ -130,7 +130,7 @@ test('an edit of such a page reloads it, and it keeps its place', async () => {
   const page = await site.open();
   const about = await site.open('/about.html');
   await page.bringToFront();
-  await page.type('#i', 'typed');
+  await typeInto(page, '#i', 'typed');
   await page.evaluate('scrollTo(0, 77)');
   site.folder.write('index.html', html('', body.replace('text', 'edited')));
   await see(page, 'p.textContent', 'edited');

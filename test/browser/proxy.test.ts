@@ -9,7 +9,7 @@ import * as assert from 'uvu/assert';
 import { type Live, live, start } from '../../src/index.ts';
 import { type Folder, folder, until, within } from '../harness.ts';
 import { launch, type Page } from './engine.ts';
-import { see } from './site.ts';
+import { see, typeInto } from './site.ts';
 
 const browser = await launch();
 test.after(async () => {
@@ -143,7 +143,7 @@ for (const [way, path] of [
   test(`an edit of a template is merged into its page (${way}, /${path})`, async () => {
     await using site = await run(way);
     const page = await site.open(path);
-    await page.type('#i', 'typed');
+    await typeInto(page, '#i', 'typed');
     await page.evaluate(
       'i.setSelectionRange(1, 3); scrollTo(0, 77); document.querySelector("h1").classList.add("b")',
     );
@@ -164,7 +164,7 @@ for (const [way, path] of [
 test('an edit of the script in a template reloads its page, which keeps its place', async () => {
   await using site = await run('proxy');
   const page = await site.open();
-  await page.type('#i', 'typed');
+  await typeInto(page, '#i', 'typed');
   await page.evaluate('scrollTo(0, 77)');
   site.views.write('page.ejs', VIEWS['page.ejs'].replace('[1, 2]', '[1, 2, 3]'));
   await reloads(page);
@@ -200,7 +200,7 @@ test('reload() reloads a page that is the same as before', async () => {
 test('a template that is broken shows the error over the page, which stays', async () => {
   await using site = await run('proxy');
   const page = await site.open();
-  await page.type('#i', 'typed');
+  await typeInto(page, '#i', 'typed');
   const overlay = 'document.querySelector("live-sse-overlay")?.shadowRoot.textContent ?? ""';
   site.views.write('page.ejs', '<%= broken %>');
   await see(page, `/500 Internal Server Error.*broken is not defined\\n/s.test(${overlay})`, true);

@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert';
 import { start } from '../../src/index.ts';
 import { until } from '../harness.ts';
 import type { Page } from './engine.ts';
-import { type Site, see, sites } from './site.ts';
+import { type Site, see, sites, typeInto } from './site.ts';
 
 const { serve, [Symbol.asyncDispose]: close } = await sites();
 
@@ -163,7 +163,7 @@ test('the place is kept when the server was away in between', async () => {
   const body = '<input id=i><dialog id=g>x</dialog><p style="height:4000px">';
   await using site = await serve({ 'index.html': html(body), 'a.js': '' });
   const page = await site.open();
-  await page.type('#i', 'typed');
+  await typeInto(page, '#i', 'typed');
   await page.evaluate('g.showModal(); scrollTo(0, 456); window.marker = 1');
   const { port } = site.server;
   await site.server.close();

@@ -4,7 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { until } from '../harness.ts';
 import { except, type Page } from './engine.ts';
-import { type Site, see, sites } from './site.ts';
+import { type Site, see, sites, typeInto } from './site.ts';
 
 const { serve, [Symbol.asyncDispose]: close } = await sites();
 
@@ -12,7 +12,7 @@ const { serve, [Symbol.asyncDispose]: close } = await sites();
 async function open(site: Site, look: string, expected: string): Promise<Page> {
   const page = await site.open();
   await see(page, look, expected);
-  await page.type('#i', 'typed');
+  await typeInto(page, '#i', 'typed');
   await page.evaluate(USER);
   await page.evaluate(`probe(() => ${look})`);
   return page;

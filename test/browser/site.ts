@@ -52,6 +52,14 @@ async function serve(
   };
 }
 
+/** Types into a field of the front page. Firefox brings the caret into view a frame later, whatever has scrolled since. */
+export async function typeInto(page: Page, selector: string, text: string): Promise<void> {
+  await page.type(selector, text);
+  await page.evaluate(
+    'new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))',
+  );
+}
+
 /** Waits until an expression has this value in the page, whatever happens to the page meanwhile. */
 export async function see(page: Page, expression: string, expected: unknown): Promise<void> {
   let last: unknown;
