@@ -102,9 +102,8 @@ function run(script: HTMLOrSVGScriptElement): void {
       const it = await load<typeof import('./change.ts')>('change');
       if (await it.show(change, page)) return;
     } catch {
-      // The server is away, or a policy lets no part of ours in: then only a plain reload is left.
-      const isThere = await fetch(location.href).catch(() => undefined);
-      if (isThere) location.reload();
+      // The server is away, or a policy lets no part of ours in. If that lasts, only a plain reload is left.
+      if (misses !== 1 && (await fetch(location.href).catch(() => undefined))) location.reload();
     }
     due ??= change;
     timer = setTimeout(obey, REST);
