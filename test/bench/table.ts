@@ -195,7 +195,7 @@ const SHOWN: readonly (readonly [measure: string, name: string, total?: 'total']
   ['memory, 50,000 files (MB)', '… memory, MB'],
   ['save → wire, plain (ms)', 'save → word to the pages, ms'],
   ['stale pages', 'pages left stale, of all saves', 'total'],
-  ['torn pages', 'torn pages shown, of all saves', 'total'],
+  ['torn pages', 'torn answers, in all saves', 'total'],
   ['css save → pixels (ms)', 'css save → pixels, ms'],
   ['html save → pixels (ms)', 'html save → pixels, ms'],
   ['image save → pixels (ms)', 'image save → pixels, ms'],
