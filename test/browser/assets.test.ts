@@ -100,9 +100,9 @@ async function pictures(act: () => Promise<unknown>): Promise<string[]> {
 
 async function screencast(page: Page, act: () => Promise<unknown>): Promise<string[]> {
   const session = await puppeteerOf(page).createCDPSession();
-  const frames: string[] = [];
-  session.on('Page.screencastFrame', ({ data, sessionId }) => {
-    frames.push(data);
+  const frames: { data: string; time: number }[] = [];
+  session.on('Page.screencastFrame', ({ data, metadata, sessionId }) => {
+    frames.push({ data, time: metadata.timestamp ?? 0 });
     session.send('Page.screencastFrameAck', { sessionId }).catch(() => {});
   });
   await session.send('Page.startScreencast', { format: 'png', everyNthFrame: 1 });
@@ -112,7 +112,8 @@ async function screencast(page: Page, act: () => Promise<unknown>): Promise<stri
   });
   await session.send('Page.stopScreencast');
   await session.detach();
-  return frames;
+  // A frame that was quicker to encode comes before an earlier one.
+  return frames.sort((a, b) => a.time - b.time).map(({ data }) => data);
 }
 
 /** Runs `act`, and gives the colours of these points in the pictures of the page meanwhile, without repeats. */
