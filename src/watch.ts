@@ -225,13 +225,21 @@ export function watch(
   async function learn(): Promise<void> {
     const { files, bytes: size } = await catchUp(started);
     surveyed = true;
-    if (holder.polls) later(() => errand(catchUp(started)));
+    if (holder.polls) catchUpLater(3);
     if (files > SMALL.files || size > SMALL.bytes) return;
     const queue = tree.files()[Symbol.iterator]();
     const work = async () => {
       for (let next = queue.next(); !next.done && !closed; next = queue.next()) await learnFile(next.value);
     };
     await Promise.all([work(), work()]);
+  }
+
+  /** On a busy machine, whoever polls takes its first look at a file late, and for the first time it looks nothing is new. */
+  function catchUpLater(times: number): void {
+    later(() => {
+      errand(catchUp(started));
+      if (times > 1) catchUpLater(times - 1);
+    });
   }
 
   async function learnFile(file: string): Promise<void> {

@@ -564,6 +564,9 @@ test('the listener in the README keeps the levels of a game', async () => {
   const script = `<script>${code}</script><script>fetch('level-1.json'); fetch('other.json')</script>`;
   await using site = await serve({ 'index.html': html(script), 'level-1.json': '1', 'other.json': '1' });
   const page = await site.open();
+  const loaded =
+    'performance.getEntriesByType("resource").filter(({ name }) => name.endsWith(".json")).length';
+  await see(page, loaded, 2); // it is known to use them
   await page.evaluate('window.said = []; console.log = (text) => said.push(text)');
   site.folder.write('level-1.json', '2');
   await see(page, 'said', ['loading the level again']);
@@ -595,6 +598,10 @@ for (const [kinds, expected] of [
     site.folder.write('index.html', html('<link rel=stylesheet href=a.css>', body('two')));
     await see(page, 'p.textContent', 'two');
     const merged = await marker('merged');
+    // What the reload before has kept is back.
+    const isKept = 'Object.keys(sessionStorage).some((key) => key.endsWith(":place"))';
+    await see(page, `document.readyState === "complete" && !${isKept}`, true);
+    await heard(page, site.server);
     await page.evaluate('d.open = true; window.marker = 1');
     site.server.reload();
     await reloads(page);
