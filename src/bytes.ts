@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 
 /** Files above this size are known by size, time and inode instead of by their bytes. */
 const LARGE = 32 * 1024 * 1024;
@@ -62,9 +62,10 @@ export function createBytes(): Bytes {
       if (known.has(file) || learning.has(file)) return;
       learning.add(file);
       const reading = await read(file);
-      // An event of a write that this reading already contains may be waiting to be read.
+      // An event of a write that this reading already contains may be waiting to be read, or come with the next poll.
       await drained();
-      if (learning.delete(file) && reading) known.set(file, reading);
+      const stats = await stat(file).catch(() => undefined);
+      if (learning.delete(file) && reading && stats?.ctimeMs === reading.ctime) known.set(file, reading);
     },
     touched: (file) => void learning.delete(file),
     async compare(file, isWhole = () => false) {

@@ -41,6 +41,19 @@ test('learn() learns nothing if an event comes meanwhile', async () => {
   assert.is(await bytes.compare(site.file('a.css')), 'different');
 });
 
+test('compare() is different if the file was written at any moment of learn()', async () => {
+  using site = folder({ 'a.css': 'old' });
+  const file = site.file('a.css');
+  for (let round = 0; round < 300; round++) {
+    const bytes = createBytes();
+    const learning = bytes.learn(file);
+    for (let turn = 0; turn < round % 20; turn++) await new Promise(setImmediate);
+    site.write('a.css', `${round}`.padStart(4));
+    await learning;
+    assert.is(await bytes.compare(file), 'different', `round ${round}`);
+  }
+});
+
 test('compare() of a file that goes on where it ended a moment ago is its size, until it stays', async () => {
   using site = folder({ 'a.css': 'first ' });
   const bytes = createBytes();
