@@ -1,10 +1,10 @@
-// A folder → its raw events: through chokidar, through node:fs where that is too dear, or by looking again and again. The
-// only file that knows chokidar.
+// A folder → its raw events: through chokidar, through node:fs where that is too dear, or by polling. The only file that
+// knows chokidar.
 
 import { watch as watchFolder } from 'node:fs';
-import { readdir, realpath } from 'node:fs/promises';
-import { basename, join, sep } from 'node:path';
-import type { ChokidarOptions } from 'chokidar';
+import { readdir } from 'node:fs/promises';
+import { sep } from 'node:path';
+import { createPoller } from './poll.ts';
 import type { Hold } from './tree.ts';
 
 /** What is polled because it cannot be watched is looked at this often. */
@@ -16,8 +16,6 @@ export interface Holder {
   hold(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold>;
   /** The first walk is over. */
   started(): void;
-  /** Is anything polled? */
-  readonly polls: boolean;
 }
 
 interface HolderOptions {
@@ -26,14 +24,18 @@ interface HolderOptions {
   onWarning(line: string): void;
 }
 
-// chokidar holds folders and does all polling. It lists a folder and stats each entry in it at every event, and it keeps
-// one watcher a path for the whole process, dead or alive, so crowded folders, the many of a big tree and those that come
-// back are held by node:fs directly: 15 µs instead of 2 ms each, with the same events.
+// chokidar lists a folder and stats each entry in it at every event, and it keeps one watcher a path for the whole process,
+// dead or alive, so crowded folders, the many of a big tree and those that come back are held by node:fs directly: 15 µs
+// instead of 2 ms each, with the same events. What it polls it knows from its first round on only; see poll.ts.
 export function createHolder({ poll, accepts, onWarning }: HolderOptions): Holder {
   let asked: Promise<Polling> | undefined;
   let polls = poll !== false;
   let first = true;
   const chokidars = new Set<string>();
+  const poller = createPoller(async () => {
+    const { usePolling, interval } = await polling();
+    return usePolling ? interval : FALLBACK_POLL;
+  }, accepts);
 
   function polling(): Promise<Polling> {
     asked ??= readPolling(poll).then((it) => {
@@ -45,7 +47,7 @@ export function createHolder({ poll, accepts, onWarning }: HolderOptions): Holde
 
   async function hold(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold> {
     await polling();
-    if (polls) return pollFolder(dir, onEvent);
+    if (polls) return poller.hold(dir, onEvent);
     try {
       return (await suitsChokidar(dir)) ? await chokidarFolder(dir, onEvent) : nodeFolder(dir, onEvent);
     } catch (error) {
@@ -53,7 +55,7 @@ export function createHolder({ poll, accepts, onWarning }: HolderOptions): Holde
       if (code !== 'ENOSPC' && code !== 'EMFILE') throw error;
       if (!polls) onWarning(limitReached(code));
       polls = true;
-      return pollFolder(dir, onEvent);
+      return poller.hold(dir, onEvent);
     }
   }
 
@@ -64,32 +66,10 @@ export function createHolder({ poll, accepts, onWarning }: HolderOptions): Holde
     return (await readdir(dir)).length <= CHOKIDAR.entries;
   }
 
-  function chokidarFolder(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold> {
-    const self = dir.replaceAll('\\', '/');
-    return viaChokidar(dir, (name) => onEvent(name ?? undefined), { ignored: (file) => file !== self });
-  }
-
-  async function pollFolder(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold> {
-    const real = await realpath(dir);
-    const self = real.replaceAll('\\', '/');
-    const onRaw = (file: string) => onEvent(file === real ? undefined : basename(file));
-    const { usePolling, interval } = await polling();
-    return viaChokidar(real, onRaw, {
-      usePolling: true,
-      interval: usePolling ? interval : FALLBACK_POLL,
-      binaryInterval: usePolling ? interval : FALLBACK_POLL,
-      followSymlinks: false,
-      ignored: (file) => file !== self && !accepts(join(dir, basename(file))),
-    });
-  }
-
   return {
     hold,
     started: () => {
       first = false;
-    },
-    get polls() {
-      return polls;
     },
   };
 }
@@ -112,18 +92,20 @@ function nodeFolder(dir: string, onEvent: (name: string | undefined) => void): H
   return watcher;
 }
 
-async function viaChokidar(
-  dir: string,
-  onRaw: (name: string) => void,
-  options: ChokidarOptions,
-): Promise<Hold> {
+async function chokidarFolder(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold> {
   // Loaded once the server listens already: requests come first.
   const { watch } = await import('chokidar');
-  const watcher = watch(dir, { ...options, depth: 0, ignoreInitial: true, atomic: false });
+  const self = dir.replaceAll('\\', '/');
+  const watcher = watch(dir, {
+    depth: 0,
+    ignored: (file) => file !== self,
+    ignoreInitial: true,
+    atomic: false,
+  });
   let lastEvent = -Infinity;
   watcher.on('raw', (_, name) => {
     lastEvent = performance.now();
-    onRaw(name);
+    onEvent(name ?? undefined);
   });
   // Closed while it lists a folder, chokidar leaves a timer of a second behind.
   const close = async () => {

@@ -24,23 +24,16 @@ export interface LookOptions {
   readonly tree: Pick<Tree, 'drop' | 'walk' | 'id' | 'has' | 'put' | 'files'>;
   readonly bytes: Bytes;
   readonly links: Links;
-  /** The file was looked at. */
-  onLooked(file: string, stats: Stats): void;
 }
 
-export function createLook({
-  tree,
-  bytes,
-  links,
-  onLooked,
-}: LookOptions): (file: string, save: Save) => Promise<Look> {
+export function createLook({ tree, bytes, links }: LookOptions): (file: string, save: Save) => Promise<Look> {
   async function look(file: string, save: Save): Promise<Look> {
     const entry = await lstat(file).catch(() => undefined);
     if (entry?.isDirectory()) return becameFolder(file, entry);
     tree.drop(file);
     if (entry?.isSymbolicLink()) return becameLink(file, save);
     links.delete(file);
-    return entry?.isFile() ? becameFile(file, entry, save) : isGone(file, save);
+    return entry?.isFile() ? becameFile(file, save) : isGone(file, save);
   }
 
   async function becameFolder(dir: string, stats: Stats): Promise<Look> {
@@ -56,7 +49,7 @@ export function createLook({
     const before = links.target(link);
     await links.put(link);
     const target = await stat(link).catch(() => undefined);
-    if (target?.isFile()) return becameFile(link, target, save);
+    if (target?.isFile()) return becameFile(link, save);
     if (!target?.isDirectory()) return isGone(link, save);
     const existed = tree.has(link);
     tree.put(link, true);
@@ -75,13 +68,12 @@ export function createLook({
     return [...files].map((file) => changed(file, true));
   }
 
-  async function becameFile(file: string, stats: Stats, save: Save): Promise<Look> {
+  async function becameFile(file: string, save: Save): Promise<Look> {
     const existed = tree.has(file);
     const begun = performance.now();
     const compared = await bytes.compare(file, (size) => isTimeUp(save, size, begun));
     if (typeof compared === 'number') return patience(save, compared, begun);
     tree.put(file, true);
-    onLooked(file, stats);
     if (compared === 'same' && existed) return [];
     return links.withAliases(changed(file, existed));
   }

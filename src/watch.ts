@@ -3,9 +3,10 @@
 //
 // Its parts: tree.ts (which folders), settle.ts (when to look, what is told together), look.ts (what an entry has become),
 // bytes.ts (did any change?), links.ts (other names), survey.ts (what nobody was watching), ignore.ts (what never counts),
-// mounts.ts (where the system is silent), git.ts (is a checkout under way?), hold.ts (how a folder is watched).
+// mounts.ts (where the system is silent), git.ts (is a checkout under way?), hold.ts (how a folder is watched), poll.ts (and
+// how where that cannot be).
 
-import { readFileSync, type Stats, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -78,7 +79,7 @@ export function watch(
   let events = 0;
   let closed = false;
   let mistaken = false;
-  const timers = new Set<NodeJS.Timeout>();
+  let patrols: NodeJS.Timeout | undefined;
   const errands = new Set<Promise<void>>();
   const links = createLinks(roots.map(({ path }) => path));
   const preferred = new Set<string>();
@@ -86,7 +87,7 @@ export function watch(
   const holder = createHolder({ poll, accepts, onWarning });
   const bytes = createBytes();
   const tree = createTree({ hold: holder.hold, accepts, touch, onRenewed, onLink, onError });
-  const settle = createSettle(createLook({ tree, bytes, links, onLooked }), tell, isBusy);
+  const settle = createSettle(createLook({ tree, bytes, links }), tell, isBusy);
 
   function isBusy(): boolean {
     try {
@@ -134,23 +135,10 @@ export function watch(
     onBatch(changes, since);
   }
 
-  // Whoever polls sees two writes within one tick of the clock as one, and is blind until the first round.
-  function onLooked(file: string, stats: Stats): void {
-    if (holder.polls && Date.now() - stats.ctimeMs < 3000) later(() => touch(file));
-  }
-
   /** Something that close() has to wait for. */
   function errand(work: Promise<unknown>): void {
     const done = work.then(() => void errands.delete(done));
     errands.add(done);
-  }
-
-  function later(act: () => void): void {
-    const timer = setTimeout(() => {
-      timers.delete(timer);
-      act();
-    }, 1000);
-    timers.add(timer);
   }
 
   /** Remembers where the link leads to; gives whether that is a file. */
@@ -206,9 +194,7 @@ export function watch(
     for (const root of roots) await inspect(root, false);
     holder.started();
     if (closed) return;
-    const timer = setInterval(() => errand(patrol()), PATROL);
-    timer.unref();
-    timers.add(timer);
+    patrols = setInterval(() => errand(patrol()), PATROL).unref();
   }
 
   /** Tells of files that were changed at `from` or later, when nothing was watching them. */
@@ -225,21 +211,12 @@ export function watch(
   async function learn(): Promise<void> {
     const { files, bytes: size } = await catchUp(started);
     surveyed = true;
-    if (holder.polls) catchUpLater(3);
     if (files > SMALL.files || size > SMALL.bytes) return;
     const queue = tree.files()[Symbol.iterator]();
     const work = async () => {
       for (let next = queue.next(); !next.done && !closed; next = queue.next()) await learnFile(next.value);
     };
     await Promise.all([work(), work()]);
-  }
-
-  /** On a busy machine, whoever polls takes its first look at a file late, and for the first time it looks nothing is new. */
-  function catchUpLater(times: number): void {
-    later(() => {
-      errand(catchUp(started));
-      if (times > 1) catchUpLater(times - 1);
-    });
   }
 
   async function learnFile(file: string): Promise<void> {
@@ -284,7 +261,7 @@ export function watch(
 
   async function close(): Promise<void> {
     closed = true;
-    for (const timer of timers) clearTimeout(timer);
+    clearInterval(patrols);
     await Promise.all([settle.close(), tree.close(), learned]);
     await Promise.all(errands);
     await drained(); // handles are closed by then
