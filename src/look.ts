@@ -72,7 +72,7 @@ export function createLook({ tree, bytes, links }: LookOptions): (file: string, 
     const existed = tree.has(file);
     const begun = performance.now();
     const compared = await bytes.compare(file, (size) => isTimeUp(save, size, begun));
-    if (typeof compared === 'number') return patience(save, compared, begun);
+    if (typeof compared === 'number') return patience(save, compared, performance.now());
     tree.put(file, true);
     if (compared === 'same' && existed) return [];
     return links.withAliases(changed(file, existed));
@@ -93,7 +93,10 @@ export function createLook({ tree, bytes, links }: LookOptions): (file: string, 
   return look;
 }
 
-/** Did the file stay at this size for long enough, or is it in doubt for too long? */
+/**
+ * Did the file stay at this size for long enough, or is it in doubt for too long? `now` is from before the look and
+ * `since` from after one: on a busy machine a look takes its time.
+ */
 function isTimeUp({ first, part }: Save, size: number, now: number): boolean {
   return (part?.size === size && now - part.since >= part.patience) || now - first >= DOUBT;
 }
