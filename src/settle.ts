@@ -5,6 +5,9 @@ import type { Change } from './events.ts';
 
 /** All in ms. A save of one file is announced `QUIET` after its last event; the rest are bounds for the unusual. */
 const QUIET = 4;
+/** Pages take these in place: should its sibling be told in an event of its own, that does no harm. */
+const QUIET_IN_PLACE = 1;
+const IN_PLACE = /\.(?:css|html?)$/i;
 /** A file that is written without a pause is looked at after this time. */
 const WRITING = 500;
 /** What has settled waits no longer for files of its batch that have not. */
@@ -90,7 +93,7 @@ export function createSettle(
       return;
     }
     save.events++;
-    if (!save.looking && now - save.looked < WRITING) wait(file, save, QUIET);
+    if (!save.looking && now - save.looked < WRITING) wait(file, save, quietOf(file));
   }
 
   function begin(file: string, now: number): void {
@@ -100,7 +103,7 @@ export function createSettle(
     const done = new Promise<void>((resolve) => {
       finish = resolve;
     });
-    const timer = setTimeout(ripen, QUIET, file);
+    const timer = setTimeout(ripen, quietOf(file), file);
     pending.set(file, { first: now, events: 1, looking: false, looked: now, timer, done, finish });
   }
 
@@ -137,7 +140,7 @@ export function createSettle(
     if (closed) return;
     save.looking = false;
     const moved = save.events !== events;
-    if (typeof found === 'number') return wait(file, save, moved ? QUIET : found);
+    if (typeof found === 'number') return wait(file, save, moved ? quietOf(file) : found);
     for (const change of found) add(change);
     // What happened during the look may not have been seen by it. It is a save of its own, so that this one can be told.
     pending.delete(file);
@@ -238,6 +241,10 @@ export function createSettle(
       await Promise.all(looks);
     },
   };
+}
+
+function quietOf(file: string): number {
+  return IN_PLACE.test(file) ? QUIET_IN_PLACE : QUIET;
 }
 
 async function over(save: Pending, ms: number): Promise<void> {
