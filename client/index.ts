@@ -37,7 +37,11 @@ function run(script: HTMLOrSVGScriptElement): void {
   const own = file && toPath(file);
   let misses = 0;
   const page = {
-    ...watchUses(own, `${base}/worker.js`),
+    ...watchUses(own, `${base}/worker.js`, (path) => {
+      // The page is young until it has come, or one whose load changes what it waits for would be reloaded for ever.
+      page.born = performance.now();
+      take([path], []);
+    }),
     base,
     file: own,
     source: script.getAttribute('data-source'),
@@ -70,12 +74,15 @@ function run(script: HTMLOrSVGScriptElement): void {
     const told: Pick<PageEvent, 'paths' | 'gone'> = JSON.parse(data);
     const paths = told.paths.map(toPath);
     const all = paths.length === 0;
-    if (!all && !paths.some(uses)) return;
+    if (all || paths.some(uses)) take(paths, (told.gone ?? []).map(toPath), all ? type : undefined);
+  };
+
+  const take = (paths: readonly string[], gone: readonly string[], all?: Change['all']) => {
     due = {
-      id,
+      id: page.heard,
       paths: [...(due?.paths ?? []), ...paths],
-      gone: [...(due?.gone ?? []), ...(told.gone ?? []).map(toPath)],
-      all: all && due?.all !== 'reload' ? type : due?.all,
+      gone: [...(due?.gone ?? []), ...gone],
+      all: due?.all === 'reload' ? due.all : (all ?? due?.all),
     };
     clearTimeout(timer);
     timer = setTimeout(obey, document.hidden ? HIDDEN : 0);

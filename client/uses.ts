@@ -1,6 +1,9 @@
 // Is this page made of that file? A page reacts only to its own document and to what it has loaded or tried to load.
 // Where that cannot be known the answer is yes: a needless reload is better than a stale page.
 
+/** Milliseconds that a worker's script takes to come, where that is not known. */
+const START = 5000;
+
 /** Answers for one page. Paths are compared in the form that `pathOf` gives. */
 export interface Uses {
   readonly pathOf: (url: string) => string;
@@ -35,19 +38,27 @@ export function isOwnFile(changed: string, path: string, file?: string | null): 
  * Starts to note what the page loads.
  * @param own URL path of the document's file, if the server said so
  * @param ours URL of the worker that is not the page's
+ * @param onLate hears of a path that was said not to be used, when it comes and was asked for before that
  */
-export function watchUses(own: string | null, ours: string): Uses {
+export function watchUses(own: string | null, ours: string, onLate: (path: string) => void): Uses {
   const pathOf = (url: string) => pathIn(url, document.baseURI);
   const loaded = new Set<string>();
+  /** When the page was last asked about what it does not use. */
+  const denied = new Map<string, number>();
   let unknown = false;
   let workers = false;
 
   const note = (entries: PerformanceEntryList) => {
     for (const entry of entries) {
-      const { initiatorType } = entry as PerformanceResourceTiming;
+      const { initiatorType, startTime, duration } = entry as PerformanceResourceTiming;
       const path = pathOf(entry.name);
       // What is in a frame is the concern of the frame; what a worker loads cannot be seen from here.
-      if (!/frame/.test(initiatorType)) loaded.add(path);
+      if (!/frame/.test(initiatorType)) {
+        loaded.add(path);
+        // It was on its way, and may be what the file was before. Chromium takes the end of a worker's script for its start.
+        const start = startTime - (duration < 0 ? START : 0);
+        if (start < (denied.get(path) ?? -Infinity)) onLate(path);
+      }
       // In WebKit our own worker is among them.
       if (initiatorType === 'other' && /js$/.test(path) && entry.name !== ours) workers = true;
     }
@@ -62,7 +73,9 @@ export function watchUses(own: string | null, ours: string): Uses {
   const uses = (path: string) => {
     note(observer.takeRecords());
     if (unknown || (workers && !/\.(css|html?)$/.test(path))) return true;
-    return loaded.has(path) || isOwn(path) || isNamed(path);
+    const isUsed = loaded.has(path) || isOwn(path) || isNamed(path);
+    if (!isUsed) denied.set(path, performance.now());
+    return isUsed;
   };
   // What is still on its way is not noted yet, and not every engine notes what was missing.
   const isNamed = (path: string) =>

@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
-import { type Folder, folder, passTick, until } from '../harness.ts';
+import { type Folder, folder, get, passTick, until } from '../harness.ts';
 import { blocksOf } from '../installed.ts';
 import { type Context, launch, type Page } from './engine.ts';
 import { front } from './front.ts';
@@ -270,6 +270,113 @@ test('css without paths is every stylesheet', async () => {
   await stays(page);
 });
 
+interface Slow {
+  readonly file: string;
+  readonly old: string;
+  /** Its text, and what `shown` gives then. */
+  readonly new: readonly [text: string, shows: string];
+  /** Asks for the file and shows it. */
+  readonly ask: string;
+  /** @default document.title */
+  readonly shown?: string;
+  readonly how: 'by a reload' | 'in place';
+}
+
+const svg = (width: number) => `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="1"/>`;
+
+const slow: Record<string, Slow> = {
+  'what a script fetches': {
+    file: 'data.json',
+    old: '1',
+    new: ['2', '2'],
+    ask: 'fetch("data.json").then(async (it) => { document.title = await it.text() })',
+    how: 'by a reload',
+  },
+  'a module': {
+    file: 'm.js',
+    old: 'export default 1',
+    new: ['export default 2', '2'],
+    ask: 'import("./m.js").then((it) => { document.title = it.default })',
+    how: 'by a reload',
+  },
+  'a worker': {
+    file: 'w.js',
+    old: 'postMessage(1)',
+    new: ['postMessage(2)', '2'],
+    ask: 'new Worker("w.js").onmessage = ({ data }) => { document.title = data }',
+    how: 'by a reload',
+  },
+  'an image that no element names': {
+    file: 'a.svg',
+    old: svg(1),
+    new: [svg(2), '1 true'], // the image of the script is the script's
+    ask: `document.body.style.background = 'url(a.svg)';
+      Object.assign(new Image(), { src: 'a.svg', onload() { document.title = this.width } })`,
+    shown: 'document.title + " " + /live-sse=/.test(document.body.style.background)',
+    how: 'in place',
+  },
+  'a stylesheet that another imports': {
+    file: 'a.css',
+    old: '#p { width: 1px }',
+    new: ['#p { width: 2px }', '2px'],
+    ask: `document.head.appendChild(document.createElement('style')).textContent = '@import "a.css"'`,
+    shown: 'getComputedStyle(p).width',
+    how: 'in place',
+  },
+};
+
+for (const [name, { file, old, new: saved, ask, shown = 'document.title', how }] of Object.entries(slow)) {
+  test(`${name} is saved while it is on its way: it is shown ${how}`, async () => {
+    const script = `<script>addEventListener('load', () => setTimeout(() => { ${ask} }))</script>`;
+    await using site = await serve({ 'index.html': html(script), [file]: old, 'other.txt': '' });
+    let release = () => {};
+    const held = new Promise<void>((resolve) => (release = resolve));
+    let asked = 0;
+    await using gate = await front(site.server, {
+      answer: async (req, res) => {
+        if (req.url !== `/${file}`) return false;
+        const { headers, body } = await get(site.server.url, req.url);
+        asked++;
+        await held;
+        res.writeHead(200, headers).end(body);
+        return true;
+      },
+    });
+    const page = await site.context.newPage();
+    await page.goto(gate.url);
+    await heard(page, site.server);
+    await page.evaluate('window.marker = 1');
+    await until('the page to ask for it', () => asked > 0);
+    const told = changes(site.server, 2);
+    site.folder.write('other.txt', 'new');
+    site.folder.write(file, saved[0]);
+    await told;
+    await heard(page, site.server);
+    await stays(page);
+    release();
+    await see(page, shown, saved[1]);
+    await (how === 'by a reload' ? reloads(page) : stays(page));
+    // Once is enough.
+    await page.evaluate('window.marker = 2');
+    await heard(page, site.server);
+    await heard(page, site.server);
+    await see(page, 'window.marker', 2);
+  });
+}
+
+test('a file that was saved before the page asked for it does nothing more', async () => {
+  await using site = await serve({ 'index.html': html(''), 'data.json': 'old' });
+  const page = await site.open();
+  const saved = changes(site.server, 1);
+  site.folder.write('data.json', 'new');
+  await saved;
+  await heard(page, site.server);
+  assert.is(await page.evaluate('fetch("data.json").then((it) => it.text())'), 'new');
+  await heard(page, site.server);
+  await heard(page, site.server);
+  await stays(page);
+});
+
 test('a file that the page does not use does nothing', async () => {
   await using site = await serve({
     'index.html': html('<link rel=stylesheet href=a.css><link rel=icon href=data:,>'),
@@ -318,8 +425,6 @@ for (const [name, path] of used) {
     await reloads(page);
   });
 }
-
-const svg = (width: number) => `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="1"/>`;
 
 test('images are shown in place, missing ones when they appear; one that goes reloads the page', async () => {
   await using site = await serve({
@@ -646,6 +751,31 @@ test('a page whose load changes one of its files is not reloaded for ever', asyn
   await page.goto(site.server.url);
   await see(page, 'sessionStorage.warned', 'live-sse: /a.js changes with each load');
   // The first, three at once, and one when it had come to rest; a slow machine may take a second turn.
+  const before = loads;
+  assert.ok(before >= 5, `${before} loads`);
+  await heard(page, site.server);
+  assert.is(loads, before);
+});
+
+test('nor is one that waits for that file for so long that it is not young any more', async () => {
+  const listen = '<script>console.warn = (text) => { sessionStorage.warned = text }</script>';
+  await using site = await serve({
+    'index.html': html(`${listen}<script>fetch('data.json')</script>`),
+    'data.json': '',
+  });
+  let loads = 0;
+  await using slow = await front(site.server, {
+    answer: async (req) => {
+      if (req.url !== '/data.json') return false;
+      loads++;
+      setTimeout(() => site.server.reload('/data.json'), 100);
+      await new Promise((resolve) => setTimeout(resolve, 1100));
+      return false;
+    },
+  });
+  const page = await site.context.newPage();
+  await page.goto(slow.url);
+  await see(page, 'sessionStorage.warned', 'live-sse: /data.json changes with each load', 30_000);
   const before = loads;
   assert.ok(before >= 5, `${before} loads`);
   await heard(page, site.server);
