@@ -13,11 +13,11 @@ export interface Page extends Uses {
   /** URL of the event stream; the parts of the client and the remembered sources are below it. */
   readonly base: string;
   /** The page's own file, canonical, if the server said so. */
-  readonly file: string | null;
+  readonly file: string | undefined;
   /** Name of the source the page was made of, if the server remembers that. */
-  readonly source: string | null;
+  readonly source: string | undefined;
   /** Names of what is not to be done in place. */
-  readonly plain: string | null;
+  readonly plain: string | undefined;
   /** performance.now() of the script's start. */
   readonly born: number;
   /** Id of the last event. */

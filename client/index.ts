@@ -33,7 +33,7 @@ function run(script: HTMLOrSVGScriptElement): void {
     ? url.pathname.slice(0, -written.replace(/^(\.\.?\/)+/, '/').length)
     : '';
   const toPath = (path: string) => pathIn(prefix + path, url.href);
-  const file = script.getAttribute('data-file');
+  const { id: stamp = '', file, source, plain } = script.dataset;
   const own = file && toPath(file);
   let misses = 0;
   const page = {
@@ -44,8 +44,8 @@ function run(script: HTMLOrSVGScriptElement): void {
     }),
     base,
     file: own,
-    source: script.getAttribute('data-source'),
-    plain: script.getAttribute('data-plain'),
+    source,
+    plain,
     // Not since the navigation: a page may be slow to come, and hears of what came before all the same.
     born: performance.now(),
     key: storageKey,
@@ -64,7 +64,7 @@ function run(script: HTMLOrSVGScriptElement): void {
   let turn = Promise.resolve();
   let overlay: Promise<typeof import('./overlay.ts')> | undefined;
 
-  const receive = ({ type, data, id = '' }: StreamEvent) => {
+  const receive = ({ type, data, id }: StreamEvent) => {
     if (type === 'failure') return fail(JSON.parse(data));
     if (type !== 'css' && type !== 'reload') {
       return void dispatchEvent(new CustomEvent(`live-sse:${type}`, { detail: parse(data) }));
@@ -89,11 +89,9 @@ function run(script: HTMLOrSVGScriptElement): void {
   };
 
   const fail = (failure: Failure | null) => {
-    if (window !== top || page.plain?.includes('overlay')) return; // it is over the whole page
+    if (window !== top || plain?.includes('overlay')) return; // it is over the whole page
     overlay ??= load('overlay');
-    overlay
-      .then((it) => (failure ? it.showFailure(failure) : it.hideFailure()))
-      .catch(() => (overlay = undefined)); // the server is gone again
+    overlay.then((it) => it.showFailure(failure)).catch(() => (overlay = undefined)); // the server is gone again
   };
 
   // One after the other: each starts from what the one before has made.
@@ -119,7 +117,6 @@ function run(script: HTMLOrSVGScriptElement): void {
   document.addEventListener('visibilitychange', () => document.hidden || obey());
   if (memory?.place)
     void load<typeof import('./restore.ts')>('restore').then((it) => it.restorePlace(storageKey() + PLACE));
-  const stamp = script.getAttribute('data-id') ?? '';
   // A page from some cache has an old stamp, again and again: what was obeyed before is not obeyed anew.
   join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);
 }
@@ -134,11 +131,11 @@ function remember(): (Memory & { readonly place: boolean }) | undefined {
 
 /** Names the frame too: several may show the same page. */
 function storageKey(): string {
-  let frame = '';
+  let name = 'live-sse';
   for (let view: Window = window; view !== view.parent; view = view.parent) {
-    frame += `:${[].indexOf.call(view.parent as never, view as never)}`;
+    name += `:${[].indexOf.call(view.parent as never, view as never)}`;
   }
-  return `live-sse${frame}:${location.pathname}${location.search}`;
+  return `${name}:${location.pathname}${location.search}`;
 }
 
 function parse(data: string): unknown {

@@ -22,9 +22,10 @@ button:focus-visible{outline:2px solid}
 
 let dismiss = (): unknown => undefined;
 
-/** Shows a failure over the page; one that is shown is replaced. The user can dismiss it. */
-export function showFailure(failure: PaintedFailure): void {
+/** Shows a failure over the page; one that is shown is replaced, `null` only removes it. The user can dismiss it. */
+export function showFailure(failure: PaintedFailure | null): void {
   dismiss();
+  if (!failure) return;
   const { message, file, line, column, painted } = failure;
   const host = element('live-sse-overlay');
   const dialog = element('dialog') as HTMLDialogElement;

@@ -5,7 +5,8 @@
 export interface StreamEvent {
   readonly type: string;
   readonly data: string;
-  readonly id?: string | undefined;
+  /** '' is none. */
+  readonly id: string;
 }
 
 export interface Stream {
@@ -75,8 +76,7 @@ export function openStream(url: string, cursor: () => string, onEvent: (event: S
       // The user's own types: the server names each before its first event.
       if (type === 'hello') listen(JSON.parse(data).types);
       // Those without an id of their own come with the one before.
-      const id = /^(ping|failure)$/.test(type) ? '' : lastEventId;
-      onEvent(id ? { type, data, id } : { type, data });
+      onEvent({ type, data, id: /^(ping|failure)$/.test(type) ? '' : lastEventId });
     };
     const listen = (types: readonly string[]) => {
       for (const type of types) own.addEventListener(type, receive); // a second time does nothing
@@ -120,7 +120,7 @@ export function join(base: string, id: string, worker: string, onEvent: (event: 
 
   const take = (event: StreamEvent) => {
     if (event.type === 'hello') return greet(event);
-    if (event.id !== undefined) {
+    if (event.id) {
       if (!isNews(event.id, cursor)) return;
       cursor = event.id;
     }
@@ -129,7 +129,7 @@ export function join(base: string, id: string, worker: string, onEvent: (event: 
 
   const greet = ({ data, id: newest }: StreamEvent) => {
     const { boot } = JSON.parse(data);
-    if (cursor === '') cursor = newest ?? `${boot}-0`;
+    if (cursor === '') cursor = newest || `${boot}-0`;
     // The server has started again since the page was made: what changed in between nobody knows.
     else if (splitId(cursor)[0] !== boot) take({ type: 'reload', data: '{"paths":[]}', id: `${boot}-0` });
   };

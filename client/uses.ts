@@ -26,12 +26,11 @@ export function pathIn(url: string, base?: string): string {
  * Is the document at `path` made of the file at `changed`? Both canonical.
  * @param file the path of the document's file, if the server said so
  */
-export function isOwnFile(changed: string, path: string, file?: string | null): boolean {
-  if (changed === file || changed === path) return true;
+export function isOwnFile(changed: string, path: string, file?: string): boolean {
   const bare = path.replace(/\/$/, '');
-  if ([`${bare}/index.html`, `${bare}.html`].includes(changed)) return true;
+  const files = [file, path, `${bare}/index.html`, `${bare}.html`];
   // A document without a file may be the list of a folder: what appears in the folder concerns it.
-  return !file && path.endsWith('/') && changed.replace(/[^/]*$/, '') === path;
+  return files.includes(changed) || (!file && path === changed.replace(/[^/]*$/, ''));
 }
 
 /**
@@ -40,7 +39,7 @@ export function isOwnFile(changed: string, path: string, file?: string | null): 
  * @param ours URL of the worker that is not the page's
  * @param onLate hears of a path that was said not to be used, when it comes and was asked for before that
  */
-export function watchUses(own: string | null, ours: string, onLate: (path: string) => void): Uses {
+export function watchUses(own: string | undefined, ours: string, onLate: (path: string) => void): Uses {
   const pathOf = (url: string) => pathIn(url, document.baseURI);
   const loaded = new Set<string>();
   /** When the page was last asked about what it does not use. */
@@ -57,7 +56,7 @@ export function watchUses(own: string | null, ours: string, onLate: (path: strin
         loaded.add(path);
         // It was on its way, and may be what the file was before. Chromium takes the end of a worker's script for its start.
         const start = startTime - (duration < 0 ? START : 0);
-        if (start < (denied.get(path) ?? -Infinity)) onLate(path);
+        if (start < Number(denied.get(path))) onLate(path); // NaN comes after nothing
       }
       // In WebKit our own worker is among them.
       if (initiatorType === 'other' && /js$/.test(path) && entry.name !== ours) workers = true;

@@ -36,7 +36,7 @@ function hear(port: MessagePort, word: Word): void {
 function admit(port: MessagePort, cursor: string): void {
   ports.add(port);
   if (!stream || !knows(cursor)) openAt(cursor);
-  const missed = history.filter(({ id = '' }) => cursor !== '' && isNews(id, cursor));
+  const missed = history.filter(({ id }) => cursor !== '' && isNews(id, cursor));
   port.postMessage(failure ? [...missed, failure] : missed);
 }
 
@@ -56,14 +56,15 @@ function openAt(cursor: string): void {
 }
 
 function pass(event: StreamEvent): void {
-  if (event.id !== undefined) remember(event, event.id);
+  if (event.id) remember(event);
   if (event.type === 'ping') return;
   if (event.type === 'failure') failure = event.data === 'null' ? undefined : event;
   else if (/^(css|reload)$/.test(event.type)) failure = undefined;
   for (const port of ports) port.postMessage([event]);
 }
 
-function remember(event: StreamEvent, id: string): void {
+function remember(event: StreamEvent): void {
+  const { id } = event;
   // Another boot: the past is that of a server which is gone.
   if (splitId(id)[0] !== splitId(start)[0]) {
     history = [];
