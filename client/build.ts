@@ -54,7 +54,7 @@ const hash = createHash('sha256')
   .slice(0, 8);
 await bundle('index', 'iife', { WORKER: JSON.stringify(`live-sse ${hash}`) });
 // Fetched when they are needed
-for (const name of ['change', 'assets', 'restore', 'adopted', 'overlay', 'template', 'foreign'])
+for (const name of ['change', 'assets', 'keep', 'adopted', 'overlay', 'template', 'foreign'])
   await bundle(name, 'esm');
 
 // The types of the events that pages hear; at run time there is nothing to it.

@@ -186,11 +186,11 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
   return true;
 }
 
-/** What keeps the place, if it is to be kept. The page that comes next needs it before anything else of ours. */
-async function placeOf({ plain, load }: Page): Promise<typeof import('./restore.ts') | undefined> {
+/** What keeps the place, if it is to be kept. */
+async function placeOf({ plain, load }: Page): Promise<typeof import('./keep.ts') | undefined> {
   return plain?.includes('place')
     ? undefined
-    : load<typeof import('./restore.ts')>('restore').catch(() => undefined);
+    : load<typeof import('./keep.ts')>('keep').catch(() => undefined);
 }
 
 /** What is wrong with the page that would come: who leaves for it has no way back. Nothing is ''. */

@@ -2,6 +2,7 @@
 
 import type { Failure, PageEvent } from '../src/events.ts';
 import type { Change, Memory } from './change.ts';
+import { restorePlace } from './restore.ts';
 import { isLater, join, type StreamEvent } from './stream.ts';
 import { pathIn, watchUses } from './uses.ts';
 
@@ -115,18 +116,19 @@ function run(script: HTMLOrSVGScriptElement): void {
   };
 
   document.addEventListener('visibilitychange', () => document.hidden || obey());
-  if (memory?.place)
-    void load<typeof import('./restore.ts')>('restore').then((it) => it.restorePlace(storageKey() + PLACE));
   // A page from some cache has an old stamp, again and again: what was obeyed before is not obeyed anew.
   join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);
 }
 
-/** What a reload has left for this page. */
-function remember(): (Memory & { readonly place: boolean }) | undefined {
+/** What a reload has left for this page; the place in it is taken up. */
+function remember(): Memory | undefined {
+  let memory: Memory | undefined;
   try {
     const key = storageKey();
-    return { ...JSON.parse(sessionStorage[key]), place: key + PLACE in sessionStorage };
+    memory = JSON.parse(sessionStorage[key]);
+    restorePlace(key + PLACE);
   } catch {} // nothing is kept, or that is not allowed here
+  return memory;
 }
 
 /** Names the frame too: several may show the same page. */

@@ -4,7 +4,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { start } from '../../src/index.ts';
 import { until } from '../harness.ts';
-import type { Page } from './engine.ts';
+import { except, type Page } from './engine.ts';
+import { type Front, front } from './front.ts';
 import { type Site, see, sites, typeInto } from './site.ts';
 
 const { serve, [Symbol.asyncDispose]: close } = await sites();
@@ -147,17 +148,97 @@ test('passwords and files are never kept', async () => {
   assert.not.match(kept, 'secret');
 });
 
-test('to be put back in place the next page loads what does that, and no more', async () => {
+test('to be put back in place the next page loads nothing', async () => {
   await using site = await serve({ 'index.html': html('<input id=i>'), 'a.js': '' });
   const page = await site.open();
   await page.type('#i', 'typed');
   await reload(site, page);
   await see(page, 'i.value', 'typed');
   const parts = await page.evaluate(
-    `performance.getEntriesByType('resource').flatMap(({ name }) => /(change|restore)\\.js/.exec(name)?.[0] ?? [])`,
+    `performance.getEntriesByType('resource').flatMap(({ name }) => /(change|keep|restore)\\.js/.exec(name)?.[0] ?? [])`,
   );
-  assert.equal(parts, ['restore.js']);
+  assert.equal(parts, []);
 });
+
+/** A server in front of the site's, that answers `path` when our client has run in the page; what that fetches is slow. */
+function afterClient(site: Site, path: string): Promise<Front> {
+  let runs = Promise.resolve();
+  let run = () => {};
+  return front(site.server, {
+    // Firefox would hold back what it may until there are stylesheets.
+    script: 'const xhr = new XMLHttpRequest(); xhr.open("GET", "/ran", false); xhr.send()',
+    answer: async ({ url = '' }, res) => {
+      if (url === '/') runs = new Promise((resolve) => (run = resolve));
+      if (url === path) await runs;
+      if (/keep|restore/.test(url)) await new Promise((resolve) => setTimeout(resolve, 200));
+      if (url !== '/ran') return false;
+      run();
+      res.end();
+      return true;
+    },
+  });
+}
+
+const notBefore = 'runs no async script while the parser waits for another';
+
+except({ webkit: notBefore }, test)(
+  'what the user did outlives what a script sets up while the page is built',
+  async () => {
+    const body = '<input id=i><details id=d><summary>s</summary>x</details><script src=late.js></script>';
+    await using site = await serve({
+      'index.html': html(body),
+      'a.js': '',
+      'late.js': 'i.value = "set up"; d.open = false',
+    });
+    await using slow = await afterClient(site, '/late.js');
+    const page = await site.open(slow.url);
+    await page.evaluate('i.value = "typed"; d.open = true');
+    await reload(site, page);
+    await see(page, '[i.value, d.open]', ['typed', true]);
+  },
+);
+
+/** Collects what is to be seen after each frame: a message comes when the frame is over. */
+const FRAMES = `<script>
+  const frames = [];
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => frames.push([performance.now(), look()]);
+  const frame = () => requestAnimationFrame(() => { port2.postMessage(0); frame(); });
+  frame();
+</script>`;
+
+for (const [name, paragraphs] of [
+  ['a short page', 150],
+  ['a page that is painted before all of it has come', 20_000],
+] as const) {
+  test(`no frame of ${name} shows it anywhere else`, async () => {
+    const look = `<script>
+      const look = () => document.body && String([scrollY, box.scrollTop, i.value, d.open]);
+    </script>`;
+    const body = `<details id=d><summary>s</summary><p style="height:300px"></details><input id=i>
+      <div id=box style="height:99px;overflow:auto"><p style="height:999px"></div>
+      ${'<p>Some text</p>'.repeat(paragraphs)}`;
+    await using site = await serve({
+      'index.html': html(body).replace('<body>', `${look}${FRAMES}<link rel=stylesheet href=a.css><body>`),
+      'a.js': '',
+      'a.css': 'p { color: red }',
+    });
+    // Nothing is painted before the stylesheet has come.
+    await using slow = await afterClient(site, '/a.css');
+    const page = await site.open(slow.url);
+    await page.evaluate('d.open = true; i.value = "typed"; box.scrollTop = 123; scrollTo(0, 1456)');
+    await reload(site, page);
+    const painted = await until('frames', async () => {
+      const text = await page.evaluate(`(() => {
+        const [first] = performance.getEntriesByType('paint'); // Firefox may know of none: then all frames count
+        const painted = frames.filter(([time]) => time >= (first?.startTime ?? 0));
+        return painted.length > 20 && JSON.stringify(painted.map(([, shown]) => shown));
+      })()`);
+      return typeof text === 'string' && (JSON.parse(text) as string[]);
+    });
+    assert.equal([...new Set(painted)], ['1456,123,typed,true']);
+  });
+}
 
 test('the place is kept when the server was away in between', async () => {
   const body = '<input id=i><dialog id=g>x</dialog><p style="height:4000px">';

@@ -9,8 +9,8 @@ export interface Site extends AsyncDisposable {
   readonly folder: Folder;
   /** Lines for the terminal. */
   readonly notices: readonly string[];
-  /** Opens the start page and waits until it has a stream. */
-  open(): Promise<Page>;
+  /** Opens the start page, perhaps through a server in front, and waits until it has a stream. */
+  open(url?: string): Promise<Page>;
 }
 
 export interface Sites extends AsyncDisposable {
@@ -38,9 +38,9 @@ async function serve(
     server,
     folder: site,
     notices,
-    open: async () => {
+    open: async (url = server.url) => {
       const page = await context.newPage();
-      await page.goto(server.url);
+      await page.goto(url);
       await until('the page to listen', () => server.clients > 0);
       return page;
     },
