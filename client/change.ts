@@ -5,7 +5,7 @@ import { isSwappable } from './assets.ts';
 import { showBar } from './bar.ts';
 import { swapStyles } from './css.ts';
 import type { Action, PageChange } from './events.d.ts';
-import { mergeHtml } from './html.ts';
+import { mergeHtml, parse } from './html.ts';
 import { isDead } from './template.ts';
 import type { Uses } from './uses.ts';
 
@@ -140,13 +140,22 @@ function encode(path: string): string {
 /** Brings an edit of the page's own source, or perhaps of a template it is made of, into the live document. */
 async function merge({ base, source, load }: Page, isOwn: boolean): Promise<boolean> {
   if (!source || document.characterSet !== 'UTF-8' || document.contentType !== 'text/html') return false;
-  const old = shown ?? (await read(`${base}/source/${source}`));
-  if (!old) return false;
-  const { readAgain } = isOwn ? { readAgain: read } : await load<typeof import('./template.ts')>('template');
-  // Fetched by a script, a document comes as it is in its file, without our tag.
-  const next = await readAgain(location.href, { base, old, load });
+  const before = async () => {
+    const text = shown ?? (await read(`${base}/source/${source}`));
+    return { text, doc: text && parse(text) };
+  };
+  // Fetched by a script, a document comes as it is in its file, without our tag. The old one is parsed meanwhile.
+  const [own, old] = await Promise.all([isOwn ? read(location.href) : '', before()]);
+  if (!old.text || !old.doc) return false;
+  const next = isOwn
+    ? own
+    : await (await load<typeof import('./template.ts')>('template')).readAgain(location.href, {
+        base,
+        old: old.text,
+        load,
+      });
   if (typeof next !== 'string') return next === true;
-  if (!next || !mergeHtml(old, next)) return false;
+  if (!next || !mergeHtml(old.doc, next)) return false;
   shown = next;
   return true;
 }

@@ -32,17 +32,21 @@ interface Traits {
 /**
  * Does to the live document what differs between two sources of it: all of it, or nothing.
  *
- * @param oldSource the HTML that the document was made of, or that was merged into it last
+ * @param old the HTML that the document was made of, or that was merged into it last; it may be parsed already
  * @returns `false` if only a reload is sure to be right
  */
-export function mergeHtml(oldSource: string, newSource: string, doc: Document = document): boolean {
+export function mergeHtml(old: string | Document, next: string, doc: Document = document): boolean {
   try {
-    const parse = (source: string) => new DOMParser().parseFromString(source, 'text/html');
-    for (const edit of plan(parse(oldSource), parse(newSource), doc)) edit();
+    for (const edit of plan(typeof old === 'string' ? parse(old) : old, parse(next), doc)) edit();
     return true;
   } catch {
     return false; // something was not sure
   }
+}
+
+/** The document that a source of HTML makes, without anything of it being loaded or run. */
+export function parse(source: string): Document {
+  return new DOMParser().parseFromString(source, 'text/html');
 }
 
 /** Gives the merge up unless the condition holds. */

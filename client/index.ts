@@ -86,7 +86,8 @@ function run(script: HTMLOrSVGScriptElement): void {
       all: due?.all === 'reload' ? due.all : (all ?? due?.all),
     };
     clearTimeout(timer);
-    timer = setTimeout(obey, document.hidden ? HIDDEN : 0);
+    if (document.hidden) timer = setTimeout(obey, HIDDEN);
+    else obey();
   };
 
   const fail = (failure: Failure | null) => {
