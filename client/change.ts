@@ -6,7 +6,7 @@ import { showBar } from './bar.ts';
 import { swapStyles } from './css.ts';
 import type { Action, PageChange } from './events.d.ts';
 import { mergeHtml, parse } from './html.ts';
-import { isDead } from './template.ts';
+import { isDead, isMoved } from './template.ts';
 import type { Uses } from './uses.ts';
 
 export interface Page extends Uses {
@@ -46,6 +46,8 @@ export interface Change {
   readonly paths: readonly string[];
   /** Those that are not there any more. */
   readonly gone: readonly string[];
+  /** What those of `paths` are now whose text came with the event. */
+  readonly texts: Readonly<Record<string, string | undefined>>;
   /** Whether every stylesheet is to be shown anew, or everything. */
   readonly all: 'css' | 'reload' | undefined;
 }
@@ -70,7 +72,9 @@ export async function show(change: Change, page: Page): Promise<boolean> {
     const foreign = isForeign(page) ? await page.load<typeof import('./foreign.ts')>('foreign') : undefined;
     // One that another imports has no address of its own to change.
     const isFresh = (await foreign?.refresh(change.paths.filter(isStyle), page.pathOf)) ?? true;
-    if (isFresh && (await showInPlace(change, used, page))) return true;
+    // What a worker of the page answers with may be something else.
+    const texts = navigator.serviceWorker?.controller ? {} : change.texts;
+    if (isFresh && (await showInPlace({ ...change, texts }, used, page))) return true;
     await foreign?.refresh(change.all ? undefined : change.paths, page.pathOf);
   } catch {} // it cannot be shown in place
   return reload(used, page);
@@ -80,7 +84,7 @@ export async function show(change: Change, page: Page): Promise<boolean> {
 const isForeign = ({ base }: Page) => new URL(base).origin !== location.origin;
 
 async function showInPlace(
-  { id, paths, gone, all }: Change,
+  { id, paths, gone, texts, all }: Change,
   used: readonly string[],
   page: Page,
 ): Promise<boolean> {
@@ -107,7 +111,7 @@ async function showInPlace(
   if (!isLeftToUs(actions, used)) return true;
   if (actions[0] === 'css') {
     const isChanged = (path: string) => all === 'css' || paths.includes(path);
-    const swapped = await swapStyles(isChanged, id, page, styles.map(encode));
+    const swapped = await swapStyles(isChanged, id, page, { urls: styles.map(encode), texts });
     if (!styles.every((path) => swapped.has(path))) return false;
   }
   if (others.length > 0) {
@@ -116,7 +120,7 @@ async function showInPlace(
   }
   // Another file in the page's place (/x.html for /x) is another page.
   if (!own.every((path) => path === page.file)) return false;
-  if (actions.includes('html') && !(await merge(page, isOwn))) return false;
+  if (actions.includes('html') && !(await merge(page, isOwn, texts))) return false;
   // A sheet or a merged element may have brought an address back whose old bytes the browser still has.
   await (await assets)?.swapAssets([]);
   showBar('');
@@ -138,14 +142,19 @@ function encode(path: string): string {
 }
 
 /** Brings an edit of the page's own source, or perhaps of a template it is made of, into the live document. */
-async function merge({ base, source, load }: Page, isOwn: boolean): Promise<boolean> {
+async function merge(
+  { base, file, source, load }: Page,
+  isOwn: boolean,
+  texts: Change['texts'],
+): Promise<boolean> {
   if (!source || document.characterSet !== 'UTF-8' || document.contentType !== 'text/html') return false;
   const before = async () => {
     const text = shown ?? (await read(`${base}/source/${source}`));
     return { text, doc: text && parse(text) };
   };
+  const known = isMoved() ? undefined : texts[file ?? ''];
   // Fetched by a script, a document comes as it is in its file, without our tag. The old one is parsed meanwhile.
-  const [own, old] = await Promise.all([isOwn ? read(location.href) : '', before()]);
+  const [own, old] = await Promise.all([isOwn ? (known ?? read(location.href)) : '', before()]);
   if (!old.text || !old.doc) return false;
   const next = isOwn
     ? own

@@ -1,6 +1,6 @@
 // Stylesheets swapped in place, wherever in the page they live, without one frame in between that is unstyled.
 
-import type { Page } from './change.ts';
+import type { Change, Page } from './change.ts';
 import { withToken } from './token.ts';
 import { event, rootsOf, rulesOf } from './walk.ts';
 
@@ -14,21 +14,25 @@ interface Swaps {
   token: string;
   /** What stands in for a node that failed to load after its stand-in had. */
   cover?: Element;
+  /** The text that came with the event, over the node until that has it too. */
+  flash?: Element | undefined;
 }
 
 const swaps = new WeakMap<SheetNode, Swaps>();
+/** A policy forbids sheets of the page's own. */
+let refused = false;
 
 /**
  * Fetches again all stylesheets of the page that are, or import, a file for which `isChanged` holds.
- * @param urls of the changed stylesheets, for those that scripts have adopted
  * @param token new with each change: what is fetched for it is never taken for an older version
+ * @param changed the URLs of the changed stylesheets, for those that scripts have adopted, and the texts that are known
  * @returns the paths that were found where they can be swapped
  */
 export async function swapStyles(
   isChanged: (path: string) => boolean,
   token: string,
   { pathOf, load }: Pick<Page, 'pathOf' | 'load'>,
-  urls: readonly string[],
+  { urls, texts }: Pick<Change, 'texts'> & { readonly urls: readonly string[] },
 ): Promise<ReadonlySet<string>> {
   const found = new Set<string>();
   const adopted = new Set<CSSStyleSheet>();
@@ -41,7 +45,7 @@ export async function swapStyles(
       const urls = importsOf(node.sheet, own).map(([url]) => url);
       const paths = (own ? [own, ...urls] : urls).map(pathOf).filter(isChanged);
       for (const path of paths) found.add(path);
-      if (paths.length > 0) swap(node, token);
+      if (paths.length > 0) swap(node, token, own && texts[pathOf(own)]);
     }
   }
   if (adopted.size > 0) {
@@ -71,11 +75,40 @@ function arrivals(sheet: CSSStyleSheet | null): number {
   return importsOf(sheet).filter(([, rules]) => rules > 0).length;
 }
 
-function swap(node: SheetNode, token: string): void {
+function swap(node: SheetNode, token: string, text: string | undefined): void {
   const state = swaps.get(node) ?? { turn: Promise.resolve(), token };
   swaps.set(node, state);
   state.token = token;
-  state.turn = state.turn.then(() => (state.token === token ? cover(node, token, state) : undefined));
+  if (text) flash(node, text, state);
+  state.turn = state.turn
+    .then(() => (state.token === token ? cover(node, token, state) : undefined))
+    .then(() => {
+      if (state.token === token) state.flash?.remove();
+    });
+}
+
+/** Shows the text of a sheet at once, where nothing can be another in it than in the sheet that is about to be loaded. */
+function flash(node: SheetNode, text: string, state: Swaps): void {
+  if (
+    refused ||
+    !isLink(node) ||
+    !node.sheet ||
+    node.sheet.disabled ||
+    node.title ||
+    /alternate/i.test(node.rel) ||
+    new URL(node.href).origin !== location.origin ||
+    document.querySelector('meta[http-equiv=content-security-policy i]')
+  )
+    return;
+  const sheet = document.createElement('style');
+  sheet.media = node.media;
+  sheet.textContent = text;
+  // Over what stands over the node already.
+  ([state.flash, state.cover].find((it) => it?.isConnected) ?? node).after(sheet);
+  state.flash?.remove();
+  state.flash = sheet;
+  refused = !sheet.sheet;
+  if (refused) sheet.remove();
 }
 
 /** Puts the new sheet over the old one, changes the old one below it, and takes the cover away. */

@@ -1,6 +1,6 @@
 // The script in every page: hears what changed on the disk and does the gentlest thing that shows it.
 
-import type { Failure, PageEvent } from '../src/events.ts';
+import type { Failure, PageEvent, Texts } from '../src/events.ts';
 import type { Change, Memory } from './change.ts';
 import { restorePlace } from './restore.ts';
 import { isLater, join, type StreamEvent } from './stream.ts';
@@ -72,15 +72,26 @@ function run(script: HTMLOrSVGScriptElement): void {
     }
     page.heard = id;
     if (overlay) fail(null);
-    const told: Pick<PageEvent, 'paths' | 'gone'> = JSON.parse(data);
-    const paths = told.paths.map(toPath);
+    const told: Pick<PageEvent, 'paths' | 'gone'> & { texts?: Texts } = JSON.parse(data);
+    const texts: Record<string, string | undefined> = {};
+    const paths = told.paths.map((path) => {
+      const own = toPath(path);
+      texts[own] = told.texts?.[path];
+      return own;
+    });
     const all = paths.length === 0;
-    if (all || paths.some(uses)) take(paths, (told.gone ?? []).map(toPath), all ? type : undefined);
+    if (all || paths.some(uses)) take(paths, (told.gone ?? []).map(toPath), all ? type : undefined, texts);
   };
 
-  const take = (paths: readonly string[], gone: readonly string[], all?: Change['all']) => {
+  const take = (
+    paths: readonly string[],
+    gone: readonly string[],
+    all?: Change['all'],
+    texts: Change['texts'] = {},
+  ) => {
     due = {
       id: page.heard,
+      texts: { ...due?.texts, ...texts },
       paths: [...(due?.paths ?? []), ...paths],
       gone: [...(due?.gone ?? []), ...gone],
       all: due?.all === 'reload' ? due.all : (all ?? due?.all),

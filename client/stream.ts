@@ -67,7 +67,7 @@ export function openStream(url: string, cursor: () => string, onEvent: (event: S
   };
   const connect = () => {
     source?.close();
-    const own = new EventSource(`${url}?lastEventId=${encodeURIComponent(cursor())}`);
+    const own = new EventSource(`${url}?texts&lastEventId=${encodeURIComponent(cursor())}`);
     source = own;
     hear();
     const receive = ({ type, data, lastEventId }: MessageEvent<string>) => {

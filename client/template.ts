@@ -19,9 +19,8 @@ let complained = false;
  * sure to be right.
  */
 export async function readAgain(url: string, { base, old, load }: Known): Promise<string | boolean> {
-  const [navigation] = performance.getEntriesByType('navigation');
-  // Where a script has moved the page to another address, that gives another page.
-  if (bare(navigation?.name ?? '') !== bare(url)) return false;
+  // That gives another page.
+  if (isMoved(url)) return false;
   const response = await fetch(url, { headers: { Accept: 'text/html' }, cache: 'no-store' });
   if (response.redirected) return false;
   const overlay = () => load<typeof import('./overlay.ts')>('overlay');
@@ -36,6 +35,12 @@ export async function readAgain(url: string, { base, old, load }: Known): Promis
   const next = await response.text();
   // If it is the same, the template is of another page, or of a part that a script of this one has fetched.
   return next === old ? !hasFetched(base, url) : next;
+}
+
+/** Has a script moved the page to another address than the one it came from? */
+export function isMoved(url = location.href): boolean {
+  const [navigation] = performance.getEntriesByType('navigation');
+  return bare(navigation?.name ?? '') !== bare(url);
 }
 
 function bare(address: string): string {

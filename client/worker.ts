@@ -69,7 +69,12 @@ function remember(event: StreamEvent): void {
   if (splitId(id)[0] !== splitId(start)[0]) {
     history = [];
     start = id;
-  } else if (event.type !== 'hello' && isNews(id, newest)) history.push(event);
+  } else if (event.type !== 'hello' && isNews(id, newest)) {
+    // Texts, the last in its data, are for those who hear of them at once.
+    const isOurs = /^(css|reload)$/.test(event.type);
+    const data = isOurs ? event.data.replace(/,"texts":.*/, '}') : event.data;
+    history.push({ ...event, data });
+  }
   newest = id;
   if (history.length > HISTORY) start = history.shift()?.id ?? start;
 }

@@ -21,6 +21,9 @@ export interface PageEvent {
   readonly templates?: true;
 }
 
+/** What saved stylesheets and pages are now, by their URL paths. */
+export type Texts = Readonly<Record<string, string>>;
+
 /** Why a build is broken: what the overlay shows. Lines and columns count from 1. */
 export interface Failure {
   readonly message: string;

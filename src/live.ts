@@ -17,6 +17,7 @@ import { createProtocol } from './protocol.ts';
 import { createRoutes, relativeTo } from './routes.ts';
 import { refusedSheet } from './sheets.ts';
 import { createSources } from './sources.ts';
+import type { ReadTexts } from './texts.ts';
 import { failureOf, pathsOf } from './triggers.ts';
 import { type Matcher, watch } from './watch.ts';
 
@@ -144,6 +145,8 @@ interface WiringOptions extends LiveOptions {
   readonly run?: string;
   readonly isSource: (file: string) => boolean;
   readonly runKill?: boolean;
+  /** The texts of stylesheets as they are served, where they are served as they are on the disk. */
+  readonly texts?: ReadTexts;
 }
 
 /**
@@ -198,7 +201,8 @@ export function wire(options: WiringOptions): Wiring {
   const publish = (batch: readonly Change[], since: number) => {
     const changes = batch.flatMap((change) => locateChange(change, locate(change.file)));
     const event = decide(changes);
-    if (event) stream.publish(event);
+    const texts = event && options.texts?.(event.paths, stream.clients);
+    if (event) stream.publish(event, texts);
     if (broken) stream.fail(broken); // a change is no cure: only a good run is
     tell(changes, event, since);
     for (const line of event?.type === 'reload' ? loops(event.paths) : []) news.tell(line);

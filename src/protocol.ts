@@ -1,7 +1,7 @@
 // What is said on the event stream of a dev server, on top of a plain channel: the greeting, reload and css, a failed
 // build that stands until it is mended, and the user's own events. README, "Events on the wire", is its reference.
 
-import { type Failure, type PageEvent, type PaintedFailure, RESERVED_TYPES } from './events.ts';
+import { type Failure, type PageEvent, type PaintedFailure, RESERVED_TYPES, type Texts } from './events.ts';
 import { paintFailure } from './paint.ts';
 import { type Channel, type Client, checkType, createChannel } from './sse.ts';
 
@@ -15,8 +15,11 @@ export interface Protocol extends Pick<Channel, 'connect' | 'on' | 'close'> {
   readonly lastId: string;
   /** What the pages are shown of a build that failed. */
   readonly failure: Failure | undefined;
-  /** Tells the pages of a change. A failure is over then. */
-  publish(event: PageEvent): void;
+  /**
+   * Tells the pages of a change. A failure is over then.
+   * @param texts of its stylesheets: waited for, unless something else is to be told
+   */
+  publish(event: PageEvent, texts?: Promise<Texts | undefined>): void;
   /**
    * Tells the pages, those opened later too, of a build that failed, until the next event is published; `undefined`: it
    * is mended, and nothing has changed.
@@ -39,6 +42,8 @@ export function createProtocol(script: string): Protocol {
   let failure: Failure | undefined;
   /** As pages are told of it. */
   let shown: PaintedFailure | null = null;
+  /** Tells of the change that waits for its texts. */
+  let tellNow: ((texts?: Texts) => void) | undefined;
 
   // An EventSource hears only the types it listens for: it is told of each before the first event of that type comes.
   const hello = (client: Client, id?: string) => {
@@ -54,10 +59,22 @@ export function createProtocol(script: string): Protocol {
   });
   channel.on('disconnect', (client) => clients.delete(client));
 
+  const publish = ({ type, paths, gone, templates }: PageEvent, texts?: Texts) => {
+    failure = undefined;
+    shown = null;
+    const data = { paths: templates ? [script] : paths, gone };
+    // Memory is for paths: who comes later fetches. And who may listen from elsewhere is to have no more than by fetching.
+    const to = ({ req }: Client) => req.headers.origin === undefined && /\?texts(?:&|$)/.test(req.url ?? '');
+    channel.send(type, data, texts && { now: { data: { ...data, texts }, to } });
+  };
+
   return {
     connect: channel.connect,
     on: channel.on,
-    close: channel.close,
+    close: () => {
+      tellNow?.();
+      return channel.close();
+    },
     get clients() {
       return channel.clients;
     },
@@ -67,12 +84,19 @@ export function createProtocol(script: string): Protocol {
     get failure() {
       return failure;
     },
-    publish({ type, paths, gone, templates }) {
-      failure = undefined;
-      shown = null;
-      channel.send(type, { paths: templates ? [script] : paths, gone });
+    publish(event, texts) {
+      tellNow?.();
+      if (!texts) return publish(event);
+      const tell = (texts?: Texts) => {
+        if (tellNow !== tell) return;
+        tellNow = undefined;
+        publish(event, texts);
+      };
+      tellNow = tell;
+      texts.then(tell, () => tell());
     },
     fail(next) {
+      tellNow?.();
       if (next === failure) return;
       failure = next;
       shown = next ? withPieces(next) : null;
@@ -84,6 +108,7 @@ export function createProtocol(script: string): Protocol {
           `Cannot send an event of type "${type}": that type is live-sse's own. Choose another name`,
         );
       }
+      tellNow?.();
       if (!types.has(type)) {
         types.add(checkType(type));
         for (const client of clients) hello(client);

@@ -17,6 +17,7 @@ import { type Handler, type Live, type LiveOptions, type Wiring, watchedPaths, w
 import { errorPage, sendPage } from './pages.ts';
 import type { Proxy as BackEnd } from './proxy.ts';
 import { serveFiles } from './static.ts';
+import { createTexts, type ReadTexts } from './texts.ts';
 
 export interface StartOptions extends LiveOptions {
   /** The folder to serve, relative to the working folder. @default '.' */
@@ -94,10 +95,13 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
   // A back end for everything, and no folder that its URLs could be those of: any file may be in any page.
   const unmapped = typeof options.proxy === 'string' && options.root === undefined;
   const proxy = options.proxy === undefined ? undefined : await toProxy(options.proxy, () => wiring);
+  const conditional = (options.middleware ?? []).length === 0 && proxy === undefined;
+  let texts: ReadTexts | undefined;
   const wiring = wire({
     ...options,
     watched: toWatch(options.watch, unmapped && options.watch ? [] : [root, ...Object.values(mounts)]),
-    conditional: (options.middleware ?? []).length === 0 && proxy === undefined,
+    conditional,
+    texts: (paths, clients) => texts?.(paths, clients),
     // A folder of sources may hold the folder of outputs, which are none.
     isSource: (file) =>
       sources.some((source) => isWithin(source, file) && !(isWithin(source, root) && isWithin(root, file))),
@@ -105,7 +109,13 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
   });
   try {
     const identity = await identify(options, wiring);
-    const handle = handler(root, mounts, { options, wiring, proxy, secret: identity?.files ?? [] });
+    const secret = identity?.files ?? [];
+    const handle = handler(root, mounts, { options, wiring, proxy, secret });
+    // What others send, or have a say in, may be something else than what is on the disk.
+    if (conditional && !hasPolicy(options)) {
+      const { followSymlinks = false } = options;
+      texts = createTexts(root, { mounts, followSymlinks, secret }, wiring.settled);
+    }
     const { host = 'localhost', port } = options;
     const listening = await listen(handle, { host, port, tls: identity });
     return await attach(root, listening, { options, wiring, proxy });
@@ -115,6 +125,11 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
     if (made !== undefined) await rm(made, { recursive: true });
     throw error;
   }
+}
+
+/** Pages may be forbidden to have styles of their own, and would complain of one. */
+function hasPolicy({ headers = {} }: StartOptions): boolean {
+  return Object.keys(headers).some((name) => /^content-security-policy/i.test(name));
 }
 
 /** What a server is made of. */

@@ -48,6 +48,11 @@ export interface SendOptions {
   readonly id?: string;
 }
 
+export interface BroadcastOptions extends SendOptions {
+  /** What those who are connected, and for whom `to` holds, are sent in place of the data that is remembered. */
+  readonly now?: { readonly data: unknown; readonly to: (client: Client) => boolean };
+}
+
 /** One open stream. */
 export interface Client {
   readonly req: ChannelRequest;
@@ -77,7 +82,7 @@ export interface Channel extends AsyncDisposable {
    * @throws {RangeError} for a type with other characters than A-Z a-z 0-9 : _ - or EventSource's own `open` and `error`
    * @throws {TypeError} for data that JSON has no form for
    */
-  send(type: string | undefined, data: unknown, options?: SendOptions): string;
+  send(type: string | undefined, data: unknown, options?: BroadcastOptions): string;
   /** Sets the reconnection time, in milliseconds, of the clients there are and of later ones. */
   retry(ms: number): void;
   /** How many streams are open. */
@@ -209,23 +214,25 @@ export function createChannel(options: ChannelOptions = {}): Channel {
     for (const chunk of held) write(stream, chunk);
   }
 
-  function send(type: string | undefined, data: unknown, options: SendOptions = {}): string {
+  function send(type: string | undefined, data: unknown, options: BroadcastOptions = {}): string {
+    const { now } = options;
     const text = toText(data); // before anything is counted: a toJSON() may throw, or send
     const id = options.id === undefined ? `${boot}-${count + 1}` : checkId(options.id);
     const chunk = encode(type, text, id);
+    const instead = now && { chunk: encode(type, toText(now.data), id), to: now.to };
     if (closed) return history.lastId;
     count++;
     sentAt = performance.now();
     history.add(id, chunk);
-    broadcast(chunk);
+    broadcast(chunk, instead);
     return id;
   }
 
-  function broadcast(chunk: Buffer): void {
+  function broadcast(chunk: Buffer, now?: { chunk: Buffer; to: (client: Client) => boolean }): void {
     const late: Stream[] = [];
     for (const stream of streams) {
       if (stream.held) stream.held.push(chunk);
-      else if (!write(stream, chunk)) late.push(stream);
+      else if (!write(stream, now?.to(stream.client) ? now.chunk : chunk)) late.push(stream);
     }
     late.forEach(cut); // when all have the event: a listener may send the next one
   }

@@ -97,6 +97,19 @@ test('send() writes the fields event, id and data', async () => {
   assert.is(sent, 'event: css\nid: b-1\ndata: {"paths":["/css/site.css"]}\n\n' + 'id: mine\ndata: text\n\n');
 });
 
+test('send() tells some of what is `now`, and remembers the data', async () => {
+  await using served = await serve();
+  using other = await openStream(served.url, { 'x-kind': 'other' });
+  const sent = await wire(served, (channel) => {
+    const to = ({ req }: Client) => req.headers['x-kind'] === undefined;
+    assert.is(channel.send('css', 'old', { now: { data: { text: 'new' }, to } }), 'b-1');
+  });
+  assert.is(sent, 'event: css\nid: b-1\ndata: {"text":"new"}\n\n');
+  assert.is((await other.next('css')).data, 'old');
+  using late = await resumed(served, 'b-0');
+  assert.is((await late.next('css')).data, 'old');
+});
+
 const texts: [string, unknown, string][] = [
   ['text', 'hello', 'hello'],
   ['nothing', undefined, ''],

@@ -460,6 +460,49 @@ test('an edit of the page is merged into it, and what scripts and the user did s
   }
 });
 
+test('an edit of the page is merged as it came with the event, unless a script has moved the page', async () => {
+  const body = (text: string) => html('', `<p id=p>${text}</p>`);
+  await using site = await serve({ 'index.html': body('one'), 'other.html': body('one') });
+  const page = await site.open();
+  const fetched = () => site.requests.filter((url) => !url.startsWith('/__events')).length;
+  const before = fetched();
+  for (const text of ['two', 'three']) {
+    site.folder.write('index.html', body(text));
+    await see(page, 'p.textContent', text);
+  }
+  assert.is(fetched(), before);
+  await page.evaluate('history.pushState(null, "", "other.html")');
+  site.folder.write('index.html', body('four'));
+  await until('the page to be asked for', () => site.requests.includes('/other.html'));
+});
+
+test('what a worker of the page answers with is shown, and not what is on the disk', async () => {
+  const worker = `
+    addEventListener('install', () => skipWaiting());
+    addEventListener('activate', (event) => event.waitUntil(clients.claim()));
+    const answer = async (request) => {
+      const text = await (await fetch(request)).text();
+      return new Response(text.replace('px', '0px'), { headers: { 'content-type': 'text/css' } });
+    };
+    addEventListener('fetch', (event) => {
+      if (event.request.url.includes('.css')) event.respondWith(answer(event.request));
+    });`;
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=a.css>', '<p id=p>one</p>'),
+    'a.css': 'p { width: 1px }',
+    'worker.js': worker,
+  });
+  const page = await site.open();
+  await page.evaluate(`new Promise((done) => {
+    navigator.serviceWorker.addEventListener('controllerchange', done);
+    navigator.serviceWorker.register('worker.js');
+  })`);
+  await page.evaluate(`{ ${WATCH} watch(() => ${style('p', 'width')}) }`);
+  site.folder.write('a.css', 'p { width: 2px }');
+  await see(page, 'looks.at(-1)', '20px');
+  assert.equal(await page.evaluate('looks'), ['1px', '20px']);
+});
+
 test('a page and its stylesheet, saved together, are both shown in place', async () => {
   await using site = await serve({
     'index.html': html('<link rel=stylesheet href=a.css>', '<p id=p>one</p>'),

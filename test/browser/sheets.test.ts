@@ -1,5 +1,6 @@
 // Stylesheets wherever they live: each is swapped in place, and no frame shows anything but the old or the new.
 
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { until } from '../harness.ts';
@@ -352,6 +353,171 @@ test('an empty stylesheet that is imported, or was adopted, leaves the one befor
     [],
   );
   assert.equal(await page.evaluate('window.kept'), KEPT);
+});
+
+/**
+ * Keeps back the answers to what is fetched again for a change until that one may go, and so may `change` turn them into others.
+ * `asked` has the changes that something was fetched for.
+ */
+function holdAnswers(site: Site, change: (res: ServerResponse) => string | undefined = () => undefined) {
+  const asked: string[] = [];
+  const waiting = new Map<string, (() => void)[]>();
+  const gone = new Set<string | undefined>();
+  site.server.server.prependListener('request', ({ url }: IncomingMessage, res: ServerResponse) => {
+    const [, token] = /\.css\?.*live-sse=([\w-]+)/.exec(url ?? '') ?? [];
+    if (token === undefined) return;
+    if (!asked.includes(token)) asked.push(token);
+    const end = res.end.bind(res);
+    const answer = (body: Buffer) => {
+      const other = change(res);
+      if (other !== undefined) res.setHeader('Content-Length', other.length);
+      end(other ?? body);
+    };
+    res.end = ((body: Buffer) => {
+      if (gone.has(token)) answer(body);
+      else waiting.set(token, [...(waiting.get(token) ?? []), () => answer(body)]);
+      return res;
+    }) as ServerResponse['end'];
+  });
+  const letGo = (token: string | undefined) => {
+    gone.add(token);
+    for (const answer of waiting.get(token ?? '') ?? []) answer();
+  };
+  return { asked, letGo };
+}
+
+test('a saved stylesheet is shown before it is fetched, in its place among the others', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '<link rel=stylesheet href=css/a.css><link rel=stylesheet href=css/b.css>',
+      `<div id=host></div><script>
+        host.attachShadow({ mode: 'open' }).innerHTML = '<link rel=stylesheet href=css/a.css><i></i>'</script>`,
+    ),
+    'css/a.css': p(1),
+    'css/b.css': 'p { height: 9px }',
+  });
+  const look = `${WIDTH} + getComputedStyle(p).height + ${SHADOW}`;
+  const page = await open(site, look, '1px9px1px');
+  const { asked, letGo } = holdAnswers(site);
+  const count = '[document.styleSheets.length, document.querySelectorAll("*").length]';
+  const before = await page.evaluate(count);
+  // The second comes while the first is on its way.
+  for (const px of [2, 3]) {
+    site.folder.write('css/a.css', `${p(px)} p { height: ${px}px }`);
+    await see(page, 'looks.at(-1)', `${px}px9px${px}px`);
+  }
+  const loaded = 'document.querySelector("link").sheet.cssRules[0].style.width';
+  assert.is(await page.evaluate(loaded), '1px');
+  const order = '[...document.head.children].map((it) => it.localName).join()';
+  assert.match(String(await page.evaluate(order)), /^script,title(,link)+,style,link$/);
+  letGo(asked[0]);
+  await until('the second to be fetched', () => asked.length === 2);
+  await page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))');
+  letGo(asked[1]);
+  await see(page, count, before);
+  assert.is(await page.evaluate(loaded), '3px');
+  await sawOnly(page, ['1px9px1px', '2px9px2px', '3px9px3px']);
+});
+
+test('a saved stylesheet for other media is not shown', async () => {
+  await using site = await serve({
+    'index.html': html(
+      '<link rel=stylesheet href=css/a.css><link rel=stylesheet href=print.css media=print>',
+    ),
+    'css/a.css': p(1),
+    'print.css': p(7),
+  });
+  const page = await open(site, WIDTH, '1px');
+  const { asked, letGo } = holdAnswers(site);
+  site.folder.write('print.css', p(8));
+  await until('the fetch', () => asked.length === 1);
+  assert.is(await page.evaluate('document.querySelector("head style").media'), 'print');
+  letGo(asked[0]);
+  await see(page, 'document.querySelectorAll("link, head style").length', 2);
+  assert.is(await page.evaluate('document.querySelectorAll("link")[1].sheet.cssRules[0].style.width'), '8px');
+  await sawOnly(page, ['1px']);
+});
+
+const outcomes: [name: string, change: (res: ServerResponse) => string | undefined, looks: string[]][] = [
+  ['is another one by then', () => 'p { width: 3px }', ['1px', '2px', '3px']],
+  ['does not come', (res) => void Object.assign(res, { statusCode: 503 }), ['1px', '2px', '1px']],
+];
+
+for (const [name, change, looks] of outcomes) {
+  test(`a stylesheet that is shown before it is fetched, and ${name}, is in the end what a fetch gives`, async () => {
+    await using site = await serve({
+      'index.html': html('<link rel=stylesheet href=css/a.css>'),
+      'css/a.css': p(1),
+    });
+    const page = await open(site, WIDTH, '1px');
+    const { asked, letGo } = holdAnswers(site, change);
+    site.folder.write('css/a.css', p(2));
+    await see(page, 'looks.at(-1)', '2px');
+    await until('the fetch', () => asked.length === 1);
+    letGo(asked[0]);
+    await see(page, 'document.querySelectorAll("link, head style").length', 1);
+    await sawOnly(page, looks);
+  });
+}
+
+interface Kept {
+  readonly head?: string;
+  readonly body?: string;
+  readonly text?: string;
+}
+
+const kept: Record<string, Kept> = {
+  'has an address in it': { text: `${p(2)} b { background: url(x.png) }` },
+  'has a title': { head: '<link rel=stylesheet href=css/a.css title=main>' },
+  'is switched off': { body: '<script>document.styleSheets[0].disabled = true</script>' },
+  'is of a page with a policy in it': {
+    head: `<meta http-equiv=Content-Security-Policy content="style-src 'self' 'unsafe-inline'">`,
+  },
+};
+
+for (const [name, { head = '', body = '', text = p(2) }] of Object.entries(kept)) {
+  test(`a stylesheet that ${name} is shown when it has come`, async () => {
+    const link = head.includes('<link') ? '' : '<link rel=stylesheet href=css/a.css>';
+    await using site = await serve({
+      'index.html': html(head + link, body),
+      'css/a.css': p(1),
+    });
+    const page = await site.open();
+    const isOff = name === 'is switched off';
+    if (!isOff) await see(page, WIDTH, '1px');
+    await page.evaluate(`window.looks = []; window.styles = document.querySelectorAll('style').length; new MutationObserver(() =>
+      looks.push(document.querySelectorAll('style').length - styles)).observe(document, { subtree: true, childList: true })`);
+    const { asked, letGo } = holdAnswers(site);
+    site.folder.write('css/a.css', text);
+    await until('the fetch', () => asked.length > 0);
+    await see(page, 'looks.some((more) => more > 0)', false);
+    letGo(asked[0]);
+    const rule = 'document.querySelector("link").sheet.cssRules[0].style.width';
+    await see(page, rule, '2px');
+    if (!isOff) await see(page, WIDTH, '2px');
+    await see(page, 'document.querySelectorAll("link").length', 1);
+  });
+}
+
+test('a policy that lets no stylesheet into a page hinders nothing, and is asked once', async () => {
+  await using site = await serve({
+    'index.html': '<!doctype html><title>t</title><link rel=stylesheet href=css/a.css><p id=p>text',
+    'css/a.css': p(1),
+  });
+  // That of a proxy in front, which the server knows nothing of.
+  site.server.server.prependListener('request', (_: IncomingMessage, res: ServerResponse) => {
+    res.setHeader('Content-Security-Policy', "style-src 'self'");
+  });
+  const page = await site.open();
+  await see(page, WIDTH, '1px');
+  await page.evaluate(
+    `window.violations = 0; addEventListener('securitypolicyviolation', () => violations++)`,
+  );
+  for (const px of [2, 3, 4]) {
+    site.folder.write('css/a.css', p(px));
+    await see(page, WIDTH, `${px}px`);
+  }
+  assert.is(await page.evaluate('violations'), 1);
 });
 
 test.after(async () => {
