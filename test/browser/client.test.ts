@@ -476,6 +476,20 @@ test('an edit of the page is merged as it came with the event, unless a script h
   await until('the page to be asked for', () => site.requests.includes('/other.html'));
 });
 
+test('the first save finds the page with all that it needs', async () => {
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=a.css>', '<p id=p>one</p>'),
+    'a.css': 'p {}',
+  });
+  const page = await site.open();
+  const parts = () => site.requests.filter((url) => url.startsWith('/__events/'));
+  await until('the part for changes', () => parts().includes('/__events/change.js'));
+  const before = parts();
+  site.folder.write('a.css', 'p { width: 2px }');
+  await see(page, style('p', 'width'), '2px');
+  assert.equal(parts(), before);
+});
+
 test('what a worker of the page answers with is shown, and not what is on the disk', async () => {
   const worker = `
     addEventListener('install', () => skipWaiting());
