@@ -201,7 +201,7 @@ export function wire(options: WiringOptions): Wiring {
   const publish = (batch: readonly Change[], since: number) => {
     const changes = batch.flatMap((change) => locateChange(change, locate(change.file)));
     const event = decide(changes);
-    const texts = event && options.texts?.(event.paths, stream.clients);
+    const texts = event && options.texts?.(event.paths, stream.readers);
     if (event) stream.publish(event, texts);
     if (broken) stream.fail(broken); // a change is no cure: only a good run is
     tell(changes, event, since);

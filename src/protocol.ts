@@ -11,6 +11,8 @@ const RETRY = 500;
 
 export interface Protocol extends Pick<Channel, 'connect' | 'on' | 'close'> {
   readonly clients: number;
+  /** Those of them who are sent texts. */
+  readonly readers: number;
   /** Id of the newest event: what a page made now has heard of. */
   readonly lastId: string;
   /** What the pages are shown of a build that failed. */
@@ -63,9 +65,8 @@ export function createProtocol(script: string): Protocol {
     failure = undefined;
     shown = null;
     const data = { paths: templates ? [script] : paths, gone };
-    // Memory is for paths: who comes later fetches. And who may listen from elsewhere is to have no more than by fetching.
-    const to = ({ req }: Client) => req.headers.origin === undefined && /\?texts(?:&|$)/.test(req.url ?? '');
-    channel.send(type, data, texts && { now: { data: { ...data, texts }, to } });
+    // Memory is for paths: who comes later fetches.
+    channel.send(type, data, texts && { now: { data: { ...data, texts }, to: takesTexts } });
   };
 
   return {
@@ -77,6 +78,9 @@ export function createProtocol(script: string): Protocol {
     },
     get clients() {
       return channel.clients;
+    },
+    get readers() {
+      return [...clients].filter(takesTexts).length;
     },
     get lastId() {
       return channel.lastId;
@@ -116,6 +120,11 @@ export function createProtocol(script: string): Protocol {
       channel.send(type, data);
     },
   };
+}
+
+/** Has it asked for texts? Who may listen from another origin gets no more than by fetching. */
+function takesTexts({ req }: Client): boolean {
+  return req.headers.origin === undefined && /\?texts(?:&|$)/.test(req.url ?? '');
 }
 
 function withPieces(failure: Failure): PaintedFailure {

@@ -101,7 +101,7 @@ export async function start(options: StartOptions = {}): Promise<LiveServer> {
     ...options,
     watched: toWatch(options.watch, unmapped && options.watch ? [] : [root, ...Object.values(mounts)]),
     conditional,
-    texts: (paths, clients) => texts?.(paths, clients),
+    texts: (paths, readers) => texts?.(paths, readers),
     // A folder of sources may hold the folder of outputs, which are none.
     isSource: (file) =>
       sources.some((source) => isWithin(source, file) && !(isWithin(source, root) && isWithin(root, file))),

@@ -9,7 +9,7 @@ import { createResolver, type FoundFile, parseTarget, type ResolverOptions } fro
 
 /** Files at once, and the bytes of them together: with more, a fetch is no worse. */
 const MOST = { files: 8, bytes: 32 * 1024 };
-/** Bytes that are written to all clients together: with more of them, each fetches when it can. */
+/** Bytes that are written to all readers together: with more of them, each fetches when it can. */
 const MOST_WRITTEN = 4 * 1024 * 1024;
 /** Turns of the event loop after which a save that is under way has shown. */
 const TURNS = 4;
@@ -20,10 +20,10 @@ const KIND = /\.(?:css|html?)$/i;
 const TELLING = /url\(|src\(|image\(|image-set\(|@import|@namespace|@charset(?! "utf-8";)|\\[\da-z]/i;
 
 /**
- * Reads the texts of files by their URL paths, for so many clients; `undefined` where a fetch has to do: one of them is
+ * Reads the texts of files by their URL paths, for so many readers; `undefined` where a fetch has to do: one of them is
  * large, blank, cannot stand in a page as it is, or is in the middle of the next save, which shows a moment later.
  */
-export type ReadTexts = (paths: readonly string[], clients: number) => Promise<Texts | undefined> | undefined;
+export type ReadTexts = (paths: readonly string[], readers: number) => Promise<Texts | undefined> | undefined;
 
 /** @param settled resolves to true at once when no save of the file is under way */
 export function createTexts(
@@ -39,9 +39,9 @@ export function createTexts(
     return found?.type === 'file' && found.path === path ? found : undefined;
   }
 
-  return (paths, clients) => {
+  return (paths, readers) => {
     if (
-      clients === 0 ||
+      readers === 0 ||
       paths.length === 0 ||
       paths.length > MOST.files ||
       !paths.every((path) => KIND.test(path))
@@ -49,7 +49,7 @@ export function createTexts(
       return undefined;
     const texts: Record<string, string> = {};
     const files: string[] = [];
-    let left = Math.min(MOST.bytes, Math.floor(MOST_WRITTEN / clients));
+    let left = Math.min(MOST.bytes, Math.floor(MOST_WRITTEN / readers));
     for (const path of paths) {
       const found = find(path);
       const body = found && read(found, left);
