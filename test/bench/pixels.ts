@@ -26,6 +26,8 @@ interface State {
 }
 
 const WIDTH = 100;
+/** Milliseconds from one frame to the next. */
+const FRAME = 1000 / 60;
 
 function write(site: Folder, what: keyof State, state: State): void {
   if (what === 'css') {
@@ -137,7 +139,8 @@ interface Outcome {
 /** Saves one file of the page in front, and looks until it is shown and then for some time for what follows. */
 async function save(site: Site, what: keyof State): Promise<Outcome> {
   await site.page.bringToFront();
-  await pause(250);
+  // Frames begin anew with the page in front: without chance, every save would come at the same moment of one.
+  await pause(250 + Math.random() * FRAME);
   const state = { ...site.state, [what]: site.state[what] + 1 };
   // The reason for a reload is no pixel: what is looked for is the text.
   if (what === 'script') Object.assign(state, { html: state.html + 1 });
