@@ -28,12 +28,13 @@ async function bundle(name: string, format: Format, define: Record<string, strin
     logLevel: 'error',
     write: false,
   });
-  // Some percent smaller than what esbuild makes by itself
-  const { code = '' } = await minify(outputFiles[0]?.text ?? '', {
+  // What is strict is checked before; and some percent smaller than what esbuild makes by itself.
+  const text = outputFiles[0]?.text.replace(/^"use strict";\n/, '') ?? '';
+  const { code = '' } = await minify(text, {
     module: format === 'esm',
     toplevel: true,
     ecma: 2020,
-    compress: { passes: 3 },
+    compress: { passes: 3, inline: 1, unsafe_arrows: true },
   });
   const script = Buffer.from(code);
   writeFileSync(new URL(`${name}.js`, out), script);

@@ -1,6 +1,7 @@
 // What a page does about files it is made of: the gentlest thing that is sure to be right, after the page was asked. Fetched
 // when a first change comes.
 
+import type { Texts } from '../src/events.ts';
 import { isSwappable } from './assets.ts';
 import { showBar } from './bar.ts';
 import { swapStyles } from './css.ts';
@@ -12,6 +13,8 @@ import type { Uses } from './uses.ts';
 export interface Page extends Uses {
   /** URL of the event stream; the parts of the client and the remembered sources are below it. */
   readonly base: string;
+  /** The canonical form of a path in an event. */
+  toPath(path: string): string;
   /** The page's own file, canonical, if the server said so. */
   readonly file: string | undefined;
   /** Name of the source the page was made of, if the server remembers that. */
@@ -44,13 +47,16 @@ export interface Change {
   readonly id: string;
   /** Canonical, as `Uses` has them. */
   readonly paths: readonly string[];
-  /** Those that are not there any more. */
+  /** Those that are not there any more, as the event has them. */
   readonly gone: readonly string[];
-  /** What those of `paths` are now whose text came with the event. */
-  readonly texts: Readonly<Record<string, string | undefined>>;
+  /** What some of the files are now, by the paths that the event has. */
+  readonly texts: Texts | undefined;
   /** Whether every stylesheet is to be shown anew, or everything. */
-  readonly all: 'css' | 'reload' | undefined;
+  readonly all: 'css' | 'reload' | false | undefined;
 }
+
+/** What files are now, by their canonical paths. */
+export type KnownTexts = Readonly<Record<string, string | undefined>>;
 
 /** More files at once are shown by one reload. */
 const MANY = 20;
@@ -72,9 +78,7 @@ export async function show(change: Change, page: Page): Promise<boolean> {
     const foreign = isForeign(page) ? await page.load<typeof import('./foreign.ts')>('foreign') : undefined;
     // One that another imports has no address of its own to change.
     const isFresh = (await foreign?.refresh(change.paths.filter(isStyle), page.pathOf)) ?? true;
-    // What a worker of the page answers with may be something else.
-    const texts = navigator.serviceWorker?.controller ? {} : change.texts;
-    if (isFresh && (await showInPlace({ ...change, texts }, used, page))) return true;
+    if (isFresh && (await showInPlace(change, textsOf(change, page), used, page))) return true;
     await foreign?.refresh(change.all ? undefined : change.paths, page.pathOf);
   } catch {} // it cannot be shown in place
   return reload(used, page);
@@ -83,8 +87,16 @@ export async function show(change: Change, page: Page): Promise<boolean> {
 /** Does another server send the page? */
 const isForeign = ({ base }: Page) => new URL(base).origin !== location.origin;
 
+function textsOf({ texts }: Change, { toPath }: Page): KnownTexts {
+  const known: Record<string, string> = {};
+  // What a worker of the page answers with may be something else.
+  if (!navigator.serviceWorker?.controller) for (const path in texts) known[toPath(path)] = texts[path] ?? '';
+  return known;
+}
+
 async function showInPlace(
-  { id, paths, gone, texts, all }: Change,
+  { id, paths, gone, all }: Change,
+  texts: KnownTexts,
   used: readonly string[],
   page: Page,
 ): Promise<boolean> {
@@ -104,7 +116,7 @@ async function showInPlace(
     all === 'reload' ||
     used.length > MANY ||
     !others.every(isSwappable) ||
-    used.some((path) => gone.includes(path))
+    used.some((path) => gone.map(page.toPath).includes(path))
   )
     return false;
   if (actions.some((action) => page.plain?.includes(action))) return false;
@@ -145,7 +157,7 @@ function encode(path: string): string {
 async function merge(
   { base, file, source, load }: Page,
   isOwn: boolean,
-  texts: Change['texts'],
+  texts: KnownTexts,
 ): Promise<boolean> {
   if (!source || document.characterSet !== 'UTF-8' || document.contentType !== 'text/html') return false;
   const before = async () => {
@@ -178,7 +190,8 @@ const HTML: RequestInit = { headers: { Accept: 'text/html' }, cache: 'no-store' 
 
 /** Leaves for the page that comes next, with the place kept, if there is one to come to. */
 async function reload(used: readonly string[], page: Page): Promise<boolean> {
-  const young = performance.now() - page.born < YOUNG;
+  // A page that nobody sees takes in what has come a while later.
+  const young = performance.now() - page.born < (document.hidden ? 3 : 1) * YOUNG;
   const count = young ? (page.memory?.count ?? 0) + 1 : 0;
   if (young && page.memory?.late) {
     console.warn(`live-sse: ${used[0] ?? ''} changes with each load`);

@@ -1,6 +1,6 @@
 // Stylesheets swapped in place, wherever in the page they live, without one frame in between that is unstyled.
 
-import type { Change, Page } from './change.ts';
+import type { KnownTexts, Page } from './change.ts';
 import { withToken } from './token.ts';
 import { event, rootsOf, rulesOf } from './walk.ts';
 
@@ -32,7 +32,7 @@ export async function swapStyles(
   isChanged: (path: string) => boolean,
   token: string,
   { pathOf, load }: Pick<Page, 'pathOf' | 'load'>,
-  { urls, texts }: Pick<Change, 'texts'> & { readonly urls: readonly string[] },
+  { urls, texts }: { readonly urls: readonly string[]; readonly texts: KnownTexts },
 ): Promise<ReadonlySet<string>> {
   const found = new Set<string>();
   const adopted = new Set<CSSStyleSheet>();

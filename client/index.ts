@@ -16,7 +16,7 @@ const REST = 2000;
 /** Milliseconds of quiet after which a page that nobody sees takes what has come in. */
 const HIDDEN = 1000;
 /** Milliseconds until a page fetches what it needs at its first change, so that it is shown as fast as the next. */
-const AHEAD = 700;
+const AHEAD = 1000;
 
 const script = document.currentScript;
 const twice = Symbol.for('live-sse');
@@ -43,9 +43,10 @@ function run(script: HTMLOrSVGScriptElement): void {
     ...watchUses(own, `${base}/worker.js`, (path) => {
       // The page is young until it has come, or one whose load changes what it waits for would be reloaded for ever.
       page.born = performance.now();
-      take([path], []);
+      take([path]);
     }),
     base,
+    toPath,
     file: own,
     source,
     plain,
@@ -56,7 +57,7 @@ function run(script: HTMLOrSVGScriptElement): void {
     heard: '',
     // What most pages never need is fetched when they do. A browser may remember that it could not be.
     load: <Part>(name: string): Promise<Part> =>
-      import(`${base}/${name}.js${misses ? `?${misses}` : ''}`).catch((error) => {
+      import(`${base}/${name}.js?${misses}`).catch((error) => {
         misses++;
         throw error;
       }),
@@ -75,28 +76,23 @@ function run(script: HTMLOrSVGScriptElement): void {
     page.heard = id;
     if (overlay) fail(null);
     const told: Pick<PageEvent, 'paths' | 'gone'> & { texts?: Texts } = JSON.parse(data);
-    const texts: Record<string, string | undefined> = {};
-    const paths = told.paths.map((path) => {
-      const own = toPath(path);
-      texts[own] = told.texts?.[path];
-      return own;
-    });
+    const paths = told.paths.map(toPath);
     const all = paths.length === 0;
-    if (all || paths.some(uses)) take(paths, (told.gone ?? []).map(toPath), all ? type : undefined, texts);
+    if (all || paths.some(uses)) take(paths, all && type, told.gone, told.texts);
   };
 
   const take = (
     paths: readonly string[],
-    gone: readonly string[],
     all?: Change['all'],
-    texts: Change['texts'] = {},
+    gone: readonly string[] = [],
+    texts?: Texts,
   ) => {
     due = {
       id: page.heard,
-      texts: { ...due?.texts, ...texts },
+      texts: due ? {} : texts, // of two events, the one may have what the other has not
       paths: [...(due?.paths ?? []), ...paths],
       gone: [...(due?.gone ?? []), ...gone],
-      all: due?.all === 'reload' ? due.all : (all ?? due?.all),
+      all: due?.all === 'reload' ? due.all : all || due?.all,
     };
     clearTimeout(timer);
     if (document.hidden) timer = setTimeout(obey, HIDDEN);

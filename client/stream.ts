@@ -81,7 +81,7 @@ export function openStream(url: string, cursor: () => string, onEvent: (event: S
     const listen = (types: readonly string[]) => {
       for (const type of types) own.addEventListener(type, receive); // a second time does nothing
     };
-    listen(['hello', 'css', 'reload', 'failure', 'ping', 'message']);
+    listen(['failure', 'css', 'reload', 'hello', 'ping', 'message']);
     own.onopen = hear;
     own.onerror = () => {
       // Given up for good: after an answer that was no stream, and in Firefox after some of its own kinds of failure.

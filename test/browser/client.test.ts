@@ -482,7 +482,8 @@ test('the first save finds the page with all that it needs', async () => {
     'a.css': 'p {}',
   });
   const page = await site.open();
-  const parts = () => site.requests.filter((url) => url.startsWith('/__events/'));
+  const parts = () =>
+    site.requests.map((url) => url.replace(/[?].*/, '')).filter((url) => url.startsWith('/__events/'));
   await until('the part for changes', () => parts().includes('/__events/change.js'));
   const before = parts();
   site.folder.write('a.css', 'p { width: 2px }');
