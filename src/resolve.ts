@@ -66,7 +66,7 @@ export interface Resolver {
   near(target: Target): string[];
 }
 
-const INDEXES = ['index.html', 'index.htm'];
+const INDEXES = ['index.html', 'index.htm'] as const;
 const CLEAN = ['.html', '.htm'];
 const KEY = /\.(pem|key|p12|pfx)$/i;
 const MOST_ENTRIES = 2_000;
@@ -169,13 +169,15 @@ export function createResolver(root: string, options: ResolverOptions = {}): Res
     const first = statAt(file);
     const real = first && realAt(file);
     if (!first || !real) return undefined;
-    if (!followSymlinks && !isInside(real)) {
+    // Without a link on its way, and spelled as the disk does, it is inside by its name.
+    const isPlain = real === file;
+    if (!isPlain && !followSymlinks && !isInside(real)) {
       onNotice(`"${file}" is a link to something outside the folder: 404. --follow-symlinks would serve it`);
       return undefined;
     }
-    const stats = real === file ? first : statAt(real);
+    const stats = isPlain ? first : statAt(real);
     if (!stats || isSecret(stats)) return undefined;
-    tellCase(base, names, real);
+    if (!isPlain) tellCase(base, names, real);
     if (stats.isDirectory()) return { type: 'folder', file };
     return stats.isFile() ? { type: 'file', file, stats } : undefined;
   }
@@ -198,6 +200,10 @@ export function createResolver(root: string, options: ResolverOptions = {}): Res
       const there = look(base, rest);
       return there?.type === 'file' ? { ...there, path: pathOf([...base.prefix, ...rest]) } : undefined;
     };
+    // Most folders that are asked for have one, and what has one is a folder.
+    const [usual] = INDEXES;
+    const start = slash ? found([...names, usual]) : undefined;
+    if (start) return start;
     const there = look(base, names);
     if (there?.type === 'file') return slash ? undefined : { ...there, path: pathOf(segments) };
     const last = names.at(-1);
