@@ -225,6 +225,8 @@ function insertTag(bytes: Buffer, stamp: Stamp, options: InsertOptions): Buffer 
 }
 
 const injected = new WeakMap<Buffer, { readonly key: string; readonly result: Buffer }>();
+/** Documents that were given the tag here. */
+const tagged = new WeakSet<Buffer>();
 
 /**
  * A whole document with the tag in it, as the first thing of the head, in XML of the root element; everything else keeps
@@ -239,6 +241,7 @@ export function injectHtml(html: Buffer, type: string, stamp: Stamp, options: Ht
   if (last?.key === key) return last.result;
   const result = insertTag(html, stamp, { type, document, nonce, ended: true }) ?? html;
   injected.set(html, { key, result });
+  if (result !== html) tagged.add(result);
   return result;
 }
 
@@ -349,6 +352,11 @@ export function injectResponse(
   /** What is to be sent of the bytes held back; `undefined` while the place is not known. */
   function release(ended: boolean): Buffer | undefined {
     const bytes = held.length === 1 && held[0] ? held[0] : Buffer.concat(held);
+    if (tagged.has(bytes)) {
+      phase = 'passing';
+      held = [];
+      return bytes;
+    }
     const sniffed = LOOKS_LIKE_HTML.test(bytes.toString('latin1', 0, 512)) && !isHeadSent ? 'text/html' : '';
     const type = String(res.getHeader('content-type') ?? sniffed);
     const host = req.headers.host ?? String(req.headers[':authority']);
