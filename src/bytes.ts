@@ -109,10 +109,18 @@ function isOlder(before: Known, now: Reading): boolean {
   return before.at === undefined && before.ctime === now.ctime;
 }
 
+let draining: Promise<void> | undefined;
+
 /** Resolves when the events that the kernel has queued by now were handed out. */
 export function drained(): Promise<void> {
-  // One turn of the event loop may be under way already; the second is a whole one.
-  return new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+  // One turn of the event loop may be under way already; the second is a whole one, for all who ask before it begins.
+  draining ??= new Promise((resolve) => {
+    setImmediate(() => {
+      draining = undefined;
+      setImmediate(resolve);
+    });
+  });
+  return draining;
 }
 
 /** `undefined`: gone, or unreadable. */
