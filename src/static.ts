@@ -85,6 +85,9 @@ const MEMORY = 64 * 2 ** 20;
 /** How often a file that is replaced while it is being opened is looked for again. */
 const ATTEMPTS = 50;
 
+/** Paths of which it is remembered where they led. */
+const MOST_NAMES = 1_000;
+
 const DOCUMENT = /\.(?:html?|xhtml|xht|svg)$/i;
 const OF_THE_FILE = /^(?:etag|last-modified|content-(?:range|length)|accept-ranges|cache-control)$/;
 const FONT = /\.(?:woff2?|ttf|otf|ttc|eot)$/i;
@@ -114,6 +117,8 @@ export function serveFiles(
   const notice = once(options.onNotice);
   const resolver = createResolver(root, { ...options, onNotice: notice });
   const versionNow = createVersions(openFile, MEMORY);
+  /** What each path led to. */
+  const usualFiles = new Map<string, string>();
   const sent = new WeakSet<Buffer>();
   /** Empty stylesheets that the terminal has heard of. */
   const told = new WeakSet<Buffer>();
@@ -159,13 +164,30 @@ export function serveFiles(
   /** What is there when no save of it is under way: a file that isn't there may be between two steps of one. */
   async function find(exchange: Exchange, target: Target): Promise<Found> {
     if (!settled) return resolver.find(target);
+    const usual = await findUsual(exchange, target);
+    if (usual) return usual;
     for (let found = resolver.find(target); ; ) {
       await settle(exchange, found.type === 'file' ? [found.file] : resolver.candidates(target));
       const before = found;
       found = resolver.find(target);
+      if (found.type === 'file') rememberFile(target, found.file);
       // Gone just now, it was not asked yet whether that is for good.
       if (before.type !== 'file' || found.type === 'file') return found;
     }
+  }
+
+  /** The file that the target named before, if it still does: so that it is looked for once, when no save is under way. */
+  async function findUsual(exchange: Exchange, target: Target): Promise<Found | undefined> {
+    const file = usualFiles.get(nameOf(target));
+    if (file === undefined) return undefined;
+    await settle(exchange, [file]);
+    const found = resolver.find(target);
+    return found.type === 'file' && found.file === file ? found : undefined;
+  }
+
+  function rememberFile(target: Target, file: string): void {
+    if (usualFiles.size === MOST_NAMES) usualFiles.clear();
+    usualFiles.set(nameOf(target), file);
   }
 
   async function settle(exchange: Exchange, files: readonly string[]): Promise<void> {
@@ -205,9 +227,11 @@ export function serveFiles(
   async function sendFile(exchange: Exchange, found: FoundFile, status: 200 | 404): Promise<boolean> {
     const limit = DOCUMENT.test(found.file) ? WHOLE_DOCUMENT : WHOLE;
     if (found.stats.size > limit) return sendLarge(exchange, found, status);
-    const version = await versionNow(found);
+    const known = versionNow(found);
+    const version = await known;
     if (!version) return false;
-    if (!(await isLeftAlone(exchange, found, version.facts))) return false;
+    // What was remembered took no time in which a save could have begun.
+    if (known !== version && !(await isLeftAlone(exchange, found, version.facts))) return false;
     const { req, res, target } = exchange;
     const asked = stylesheetVersion(found, target);
     if (asked !== undefined) tellEmpty(target, version);
@@ -223,7 +247,9 @@ export function serveFiles(
     sent.add(version.body);
     const answer = answerFor(exchange, found, { status, size: body.length, etag, modified, isProof });
     begin(exchange, found, answer);
-    res.end(answer.hasBody ? body.subarray(answer.first, answer.last + 1) : undefined);
+    const isWhole = answer.last - answer.first + 1 === body.length;
+    const part = isWhole ? body : body.subarray(answer.first, answer.last + 1);
+    res.end(answer.hasBody ? part : undefined);
     return true;
   }
 

@@ -44,11 +44,14 @@ const OLDER = 8;
 /** How often a file that changes while it is read is read again. */
 const ATTEMPTS = 20;
 
-/** Remembers versions of up to `limit` bytes in all; those used last stay. One costs no more than half of it. */
+/**
+ * Remembers versions of up to `limit` bytes in all; those used last stay. One costs no more than half of it. What is
+ * remembered comes at once, and only what has to be read comes as a promise; `undefined`: it was changed meanwhile.
+ */
 export function createVersions(
   open: Open,
   limit: number,
-): (found: FoundFile) => Promise<Version | undefined> {
+): (found: FoundFile) => Version | Promise<Version | undefined> {
   const known = new Map<string, Version>();
   const underWay = new Map<string, Promise<Version | undefined>>();
   let total = 0;
@@ -78,7 +81,7 @@ export function createVersions(
     return version;
   }
 
-  return async (found) => {
+  return (found) => {
     const { file, stats } = found;
     const facts = factsOf(stats);
     const version = known.get(file);

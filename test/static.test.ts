@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { Agent, createServer, type IncomingMessage, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { basename } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type FilesOptions, type ServedDocument, serveFiles } from '../src/static.ts';
@@ -582,6 +583,29 @@ test('a save that begins while the file is read is waited for', async () => {
     assert.is(text, 'whole');
     assert.is(headers['content-length'], '5');
   }
+});
+
+test('a file that is remembered is asked about once, and the next one its path leads to as any other', async () => {
+  using root = folder({ 'about.html': 'page' });
+  const asked: string[] = [];
+  const settled = async (file: string) => {
+    asked.push(file);
+    return true;
+  };
+  await using site = await serve(root.path, { settled });
+  const ask = async () => {
+    asked.length = 0;
+    const { text } = await get(site.url, '/about');
+    return [text, ...asked.map((file) => basename(file))];
+  };
+  await until('a version that is remembered', async () => (await ask()).length === 2);
+  assert.equal(await ask(), ['page', 'about.html']);
+  root.write('about', 'text');
+  assert.equal(await ask(), ['text', 'about.html', 'about', 'about']);
+  unlinkSync(root.file('about'));
+  unlinkSync(root.file('about.html'));
+  root.write('about/index.html', 'folder');
+  assert.is((await get(site.url, '/about')).status, 301);
 });
 
 test('a save that was waited for in vain is waited for no more', async () => {
