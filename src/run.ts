@@ -1,7 +1,7 @@
 // A command that is run again after changes: one run at a time, its output passed on, its failure made ready for the
 // pages, and no process of it left behind. When it is to run, and what pages do meanwhile, is decided elsewhere.
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -16,6 +16,9 @@ const PATIENCE = 500;
 const AFTERMATH = 200;
 /** Milliseconds that the last output has to arrive, after the command has ended. */
 const DRAINING = 1000;
+
+/** Loaded when it is needed: most servers run no command. */
+const children = () => process.getBuiltinModule('node:child_process');
 
 const POSIX = process.platform !== 'win32';
 
@@ -136,7 +139,7 @@ function start(command: string, settings: Settings): Run {
 
 function follow(command: string, { cwd, env, onOutput }: Settings): Run {
   const begin = performance.now();
-  const child = spawn(command, {
+  const child = children().spawn(command, {
     shell: true,
     detached: POSIX, // with a process group of its own
     cwd,
@@ -262,7 +265,8 @@ async function endProcesses(child: ChildProcess): Promise<void> {
   if (pid === undefined) return;
   if (!POSIX) {
     // Only a process that still runs: Windows gives its number to the next one at once.
-    if (child.exitCode === null) await exitOf(spawn('taskkill', taskkill(pid), { stdio: 'ignore' }));
+    if (child.exitCode === null)
+      await exitOf(children().spawn('taskkill', taskkill(pid), { stdio: 'ignore' }));
     return;
   }
   if (!signalGroup(pid, 'SIGTERM') || (await isGone(pid, PATIENCE))) return;
@@ -316,9 +320,9 @@ const GUARD = 'read -r line || { kill -s TERM -- "-$1"; sleep 1; kill -s KILL --
 /** Ends a run's processes when this process goes without `close()`: by its own will, or killed. Gives its undo. */
 function guard({ pid }: ChildProcess): () => Promise<unknown> {
   if (pid === undefined) return () => Promise.resolve();
-  if (!POSIX) return onExit(() => spawnSync('taskkill', taskkill(pid), { stdio: 'ignore' }));
+  if (!POSIX) return onExit(() => children().spawnSync('taskkill', taskkill(pid), { stdio: 'ignore' }));
   // A process that is killed can do nothing, so another one watches. In a session of its own: Ctrl-C isn't for it.
-  const watchdog = spawn('/bin/sh', ['-c', GUARD, 'sh', String(pid)], {
+  const watchdog = children().spawn('/bin/sh', ['-c', GUARD, 'sh', String(pid)], {
     detached: true,
     cwd: '/',
     stdio: ['pipe', 'ignore', 'ignore'],
