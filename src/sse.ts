@@ -1,8 +1,9 @@
 // Events → clients: each event is encoded once, written to every open stream, and remembered for those who come back.
 // Knows nothing of files, pages and the dev server: "live-sse/sse" is this file.
 
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, OutgoingMessage, type ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import type { Socket } from 'node:net';
 import type { Writable } from 'node:stream';
 
 /** A request as node:http, node:http2 (its compatibility API), Express and Polka hand it out. */
@@ -118,6 +119,8 @@ interface Sink {
   readonly fullSince: number;
   /** False: more waits for the client than may. */
   write(chunk: Buffer): boolean;
+  /** The socket that takes a chunk at once, as HTTP/1.1 frames it, if writing it there comes to the same as `write()`. */
+  direct(framed: Buffer): Socket | undefined;
   end(): void;
   destroy(): void;
   onClose(listener: () => void): void;
@@ -131,6 +134,8 @@ const STALLED = { bytes: 8 * 1024 * 1024, ms: 30_000 };
 const OVERHEAD = 256;
 /** What HTTP/1.1 puts around a chunk, in bytes, at the most. */
 const FRAMING = 16;
+/** Bytes of a larger event are not worth copying: framing is the least of its costs. */
+const LARGEST_FRAMED = 16 * 1024;
 const PING = encode('ping', '{}');
 const METHODS = 'GET, HEAD, OPTIONS';
 const STREAM_HEADERS = {
@@ -230,10 +235,21 @@ export function createChannel(options: ChannelOptions = {}): Channel {
 
   function broadcast(chunk: Buffer, now?: { chunk: Buffer; to: (client: Client) => boolean }): void {
     const late: Stream[] = [];
+    const forAll = withFrame(chunk);
+    const forSome = now && withFrame(now.chunk);
+    const direct: [socket: Socket, framed: Buffer][] = [];
     for (const stream of streams) {
-      if (stream.held) stream.held.push(chunk);
-      else if (!write(stream, now?.to(stream.client) ? now.chunk : chunk)) late.push(stream);
+      if (stream.held) {
+        stream.held.push(chunk);
+        continue;
+      }
+      const { chunk: own, framed } = forSome && now?.to(stream.client) ? forSome : forAll;
+      const socket = framed && stream.sink.direct(framed);
+      if (socket) direct.push([socket, framed]);
+      else if (!write(stream, own)) late.push(stream);
     }
+    // Nothing but this in a row: the last one has it soon after the first.
+    for (const [socket, framed] of direct) socket.write(framed);
     late.forEach(cut); // when all have the event: a listener may send the next one
   }
 
@@ -331,6 +347,15 @@ function encode(type: string | undefined, text: string, id?: string): Buffer {
   return Buffer.from(`${event}${place}data: ${data}\n\n`);
 }
 
+/** Also as a chunk of HTTP, unless it is large: https://www.rfc-editor.org/rfc/rfc9112#section-7.1 */
+function withFrame(chunk: Buffer): { readonly chunk: Buffer; readonly framed: Buffer | undefined } {
+  const framed =
+    chunk.length < LARGEST_FRAMED
+      ? Buffer.concat([Buffer.from(`${chunk.length.toString(16)}\r\n`), chunk, Buffer.from('\r\n')])
+      : undefined;
+  return { chunk, framed };
+}
+
 function toText(data: unknown): string {
   if (typeof data === 'string') return data;
   if (data === undefined) return '';
@@ -424,16 +449,26 @@ function createSink(
   // A response that waits behind another one of its connection isn't told when the connection goes.
   const queued = req.httpVersionMajor < 2 && !res.socket;
 
+  function count(size: number): void {
+    const thisTurn = turn();
+    atOnce = size + OVERHEAD + (thisTurn === lastTurn ? atOnce : 0);
+    mostAtOnce = Math.max(mostAtOnce, atOnce);
+    lastTurn = thisTurn;
+  }
+
   return {
     get fullSince() {
       return fullSince;
     },
+    direct(framed) {
+      // What follows in one turn goes out with it, in one packet.
+      if (isGone(res) || turn() === lastTurn || !takesFramed(res, framed)) return undefined;
+      count(framed.length);
+      return res.socket ?? undefined;
+    },
     write(chunk) {
       if (isGone(res)) return true;
-      const thisTurn = turn();
-      atOnce = chunk.length + FRAMING + OVERHEAD + (thisTurn === lastTurn ? atOnce : 0);
-      mostAtOnce = Math.max(mostAtOnce, atOnce);
-      lastTurn = thisTurn;
+      count(chunk.length + FRAMING);
       if (res.write(chunk)) return true;
       waiting++;
       fullSince = Math.min(fullSince, performance.now());
@@ -453,6 +488,18 @@ function createSink(
       if (queued) req.socket.once('close', listener);
     },
   };
+}
+
+/**
+ * May a framed chunk be written past the response, which would frame it anew for each client? Where that is all that it
+ * would do: the head is out, nothing waits in it, nobody has put himself between, and the socket won't be full.
+ */
+function takesFramed(res: Writable & ChannelResponse, framed: Buffer): boolean {
+  if ('stream' in res || res.write !== OutgoingMessage.prototype.write) return false;
+  const { socket } = res;
+  if (!socket?.writable || !res.headersSent || !res.chunkedEncoding) return false;
+  const waiting = socket.writableLength;
+  return res.writableLength === waiting && waiting + framed.length < socket.writableHighWaterMark;
 }
 
 function setHeaders(res: ChannelResponse, headers: Readonly<Record<string, string>>): void {

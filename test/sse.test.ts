@@ -88,6 +88,36 @@ test('connect() sends head, reconnection time and place at once, and nothing els
   assert.is(rest.join('\r\n\r\n'), '14\r\nretry: 500\nid: b-0\n\n\r\n');
 });
 
+test('send() gives everybody the same, whatever stands between: chunks, none, and who writes in between', async () => {
+  let passed = '';
+  await using served = await serve({}, ({ url = '' }, res) => {
+    if (!url.endsWith('?wrapped')) return;
+    const { write } = res;
+    res.write = (chunk: unknown, ...rest: readonly unknown[]) => {
+      passed += String(chunk);
+      return Boolean(Reflect.apply(write, res, [chunk, ...rest]));
+    };
+  });
+  using chunked = raw(served.port, GET);
+  using plain = raw(served.port, GET_1_0);
+  using wrapped = raw(served.port, GET.replace('events', 'events?wrapped'));
+  const all = [chunked, plain, wrapped];
+  await Promise.all(all.map((client) => client.match(/retry: 500\n/)));
+  const sent: string[] = [];
+  // Alone, two at one go, and larger than a socket takes at once.
+  for (const texts of [['é'], ['first', 'second'], ['x'.repeat(15_000), 'y'.repeat(100_000)], ['last']]) {
+    for (const text of texts) sent.push(`id: ${served.channel.send(undefined, text)}\ndata: ${text}\n\n`);
+    const end = `data: ${texts.at(-1)}\n\n`;
+    await Promise.all(all.map((client) => until('the event', () => client.received().includes(end))));
+  }
+  const greeting = 'retry: 500\nid: b-0\n\n';
+  const chunks = [greeting, ...sent].map((text) => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`);
+  assert.is(body(chunked.received()), chunks.join(''));
+  assert.is(body(wrapped.received()), chunks.join(''));
+  assert.is(body(plain.received()), greeting + sent.join(''));
+  assert.is(passed, greeting + sent.join(''));
+});
+
 test('send() writes the fields event, id and data', async () => {
   await using served = await serve();
   const sent = await wire(served, (channel) => {
