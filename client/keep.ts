@@ -6,12 +6,17 @@ import type { Call, Place, State } from './restore.ts';
 /** What an element has, and what was done to it. */
 type Kept = readonly [properties: object, ...calls: Call[]];
 
-/** A selector of the element that holds after a reload too: from the nearest id down by position. */
+/**
+ * A selector of the element that holds after a reload too: from the nearest id down by position. Names keep out what is at
+ * that position while the page is built.
+ */
 export function pathTo(element: Element): string {
   if (element.id) return `#${CSS.escape(element.id)}`;
-  const { parentElement: parent } = element;
+  const { parentElement: parent, localName } = element;
   if (!parent) return ':root';
-  return `${pathTo(parent)}>:nth-child(${[...parent.children].indexOf(element) + 1})`;
+  const name = element.getAttribute('name');
+  const named = name === null ? '' : `[name="${CSS.escape(name)}"]`;
+  return `${pathTo(parent)}>${CSS.escape(localName)}${named}:nth-child(${[...parent.children].indexOf(element) + 1})`;
 }
 
 /** Keeps everything that a reload would lose in sessionStorage. */

@@ -72,7 +72,7 @@ function remember(event: StreamEvent): void {
   } else if (event.type !== 'hello' && isNews(id, newest)) {
     // Texts, the last in its data, are for those who hear of them at once.
     const isOurs = /^(css|reload)$/.test(event.type);
-    const data = isOurs ? event.data.replace(/,"texts":.*/, '}') : event.data;
+    const data = isOurs ? event.data.replace(/,"texts":.*/s, '}') : event.data;
     history.push({ ...event, data });
   }
   newest = id;

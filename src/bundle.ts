@@ -29,7 +29,7 @@ function bindings(names: string): string {
 }
 
 function request(name: string): string {
-  return `${name.startsWith('node:') ? 'process.getBuiltinModule' : 'nodeRequire'}('${name}')`;
+  return `nodeRequire('${name}')`;
 }
 
 const shared: BuildOptions = {
@@ -43,7 +43,7 @@ const shared: BuildOptions = {
   external: ['chokidar', 'mri', 'open', 'sirv'],
   banner: {
     // By its other name, esbuild leaves it alone.
-    js: "const require=process.getBuiltinModule('node:module').createRequire(import.meta.url),nodeRequire=require;",
+    js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url),nodeRequire=require;",
   },
   logLevel: 'warning',
 };

@@ -34,7 +34,7 @@ export function createHolder({ poll, accepts, onWarning }: HolderOptions): Holde
   const chokidars = new Set<string>();
   const poller = createPoller(async () => {
     const { usePolling, interval } = await polling();
-    return usePolling ? interval : FALLBACK_POLL;
+    return (usePolling && interval) || FALLBACK_POLL; // CHOKIDAR_INTERVAL may be no number
   }, accepts);
 
   function polling(): Promise<Polling> {

@@ -35,33 +35,40 @@ export interface Poller {
 /** Polls folders, all of them every `interval` ms. `accepts`: does the entry count? */
 export function createPoller(interval: () => Promise<number>, accepts: (file: string) => boolean): Poller {
   const folders = new Set<Polled>();
-  let round: Promise<void> | undefined;
+  let going = false;
+  /** The round under way. */
+  let looking: Promise<void> = Promise.resolve();
   let wake = () => {};
 
   async function hold(dir: string, onEvent: (name: string | undefined) => void): Promise<Hold> {
     const folder: Polled = { dir, seen: new Map(), onEvent };
     await look(folder, true);
     folders.add(folder);
-    round ??= go();
+    if (!going) void go();
     const close = async () => {
       folders.delete(folder);
-      if (folders.size > 0) return;
-      wake();
-      await round;
+      if (folders.size === 0) wake();
+      await looking;
     };
     return { close };
   }
 
   async function go(): Promise<void> {
+    going = true;
     const ms = await interval();
     let took = 0;
     while (folders.size > 0) {
       await pause(Math.max(ms, took * REST));
       const begun = performance.now();
-      for (const folder of folders) await look(folder).catch(() => folder.onEvent(undefined)); // gone, most likely
+      looking = lookAtAll();
+      await looking;
       took = performance.now() - begun;
     }
-    round = undefined;
+    going = false;
+  }
+
+  async function lookAtAll(): Promise<void> {
+    for (const folder of folders) await look(folder).catch(() => folder.onEvent(undefined)); // gone, most likely
   }
 
   function pause(ms: number): Promise<void> {

@@ -19,7 +19,7 @@ export interface Protocol extends Pick<Channel, 'connect' | 'on' | 'close'> {
   readonly failure: Failure | undefined;
   /**
    * Tells the pages of a change. A failure is over then.
-   * @param texts of its stylesheets: waited for, unless something else is to be told
+   * @param texts of its stylesheets and pages: waited for, unless something else is to be told
    */
   publish(event: PageEvent, texts?: Promise<Texts | undefined>): void;
   /**
@@ -100,6 +100,7 @@ export function createProtocol(script: string): Protocol {
       texts.then(tell, () => tell());
     },
     fail(next) {
+      if (!next && tellNow) return; // the event that waits ends a failure
       tellNow?.();
       if (next === failure) return;
       failure = next;

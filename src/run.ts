@@ -3,6 +3,7 @@
 
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure } from './events.ts';
@@ -18,7 +19,8 @@ const AFTERMATH = 200;
 const DRAINING = 1000;
 
 /** Loaded when it is needed: most servers run no command. */
-const children = () => process.getBuiltinModule('node:child_process');
+const children = (): typeof import('node:child_process') =>
+  createRequire(import.meta.url)('node:child_process');
 
 const POSIX = process.platform !== 'win32';
 

@@ -3,7 +3,7 @@
 
 import type { Change } from './events.ts';
 
-/** All in ms. A save of one file is announced `QUIET` after its last event; the rest are bounds for the unusual. */
+/** All in ms. A save of one file is looked at so long after its last event; the rest are bounds for the unusual. */
 const QUIET = 4;
 /** Pages take these in place: should its sibling be told in an event of its own, that does no harm. */
 const QUIET_IN_PLACE = 1;

@@ -221,10 +221,13 @@ export function createChannel(options: ChannelOptions = {}): Channel {
 
   function send(type: string | undefined, data: unknown, options: BroadcastOptions = {}): string {
     const { now } = options;
-    const text = toText(data); // before anything is counted: a toJSON() may throw, or send
+    // Before anything is counted: a toJSON() may throw, or send.
+    const text = toText(data);
+    const other = now && toText(now.data);
+    const chosen = now && new Set([...streams].filter(({ held, client }) => !held && now.to(client)));
     const id = options.id === undefined ? `${boot}-${count + 1}` : checkId(options.id);
     const chunk = encode(type, text, id);
-    const instead = now && { chunk: encode(type, toText(now.data), id), to: now.to };
+    const instead = chosen && { chunk: encode(type, other ?? '', id), chosen };
     if (closed) return history.lastId;
     count++;
     sentAt = performance.now();
@@ -233,17 +236,17 @@ export function createChannel(options: ChannelOptions = {}): Channel {
     return id;
   }
 
-  function broadcast(chunk: Buffer, now?: { chunk: Buffer; to: (client: Client) => boolean }): void {
+  function broadcast(chunk: Buffer, instead?: { chunk: Buffer; chosen: ReadonlySet<Stream> }): void {
     const late: Stream[] = [];
     const forAll = withFrame(chunk);
-    const forSome = now && withFrame(now.chunk);
+    const forSome = instead && withFrame(instead.chunk);
     const direct: [socket: Socket, framed: Buffer][] = [];
     for (const stream of streams) {
       if (stream.held) {
         stream.held.push(chunk);
         continue;
       }
-      const { chunk: own, framed } = forSome && now?.to(stream.client) ? forSome : forAll;
+      const { chunk: own, framed } = forSome && instead?.chosen.has(stream) ? forSome : forAll;
       const socket = framed && stream.sink.direct(framed);
       if (socket) direct.push([socket, framed]);
       else if (!write(stream, own)) late.push(stream);

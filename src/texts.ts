@@ -19,6 +19,9 @@ const KIND = /\.(?:css|html?)$/i;
 // of such a word.
 const TELLING = /url\(|src\(|image\(|image-set\(|@import|@namespace|@charset(?! "utf-8";)|\\[\da-z]/i;
 
+const SHEET_END = /(?:[};]|\*\/)\s*$/;
+const PAGE_END = /<\/(?:html|body)>\s*$/i;
+
 /**
  * Reads the texts of files by their URL paths, for so many readers; `undefined` where a fetch has to do: one of them is
  * large, blank, cannot stand in a page as it is, or is in the middle of the next save, which shows a moment later.
@@ -39,7 +42,7 @@ export function createTexts(
     return found?.type === 'file' && found.path === path ? found : undefined;
   }
 
-  return (paths, readers) => {
+  return (paths = [], readers) => {
     if (
       readers === 0 ||
       paths.length === 0 ||
@@ -94,9 +97,13 @@ function read({ file, stats }: FoundFile, most: number): Buffer | undefined {
   }
 }
 
-/** The text of a file; `undefined` if it is blank, or a sheet that is not the same in a `<style>` as behind a `<link>`. */
+/**
+ * The text of a file; `undefined` if it does not end as complete ones do (a fetch waits for the rest), or a sheet that is not
+ * the same in a `<style>` as behind a `<link>`.
+ */
 export function textOf(body: Buffer, file: string): string | undefined {
   if (!isUtf8(body)) return undefined;
   const text = new TextDecoder().decode(body);
-  return text.trim() === '' || (/\.css$/i.test(file) && TELLING.test(text)) ? undefined : text;
+  const fits = /\.css$/i.test(file) ? SHEET_END.test(text) && !TELLING.test(text) : PAGE_END.test(text);
+  return fits ? text : undefined;
 }

@@ -12,6 +12,8 @@ const sheets: [name: string, text: string | Uint8Array, expected: boolean][] = [
   ['what build tools escape', '.sm\\:p-4\\/2 { --x: "é" }', true],
   ['a character set that is so', '@charset "UTF-8"; a {}', true],
   ['names with a word in them', '.curl, #src { background-image: none }', true],
+  ['a comment at its end', 'a {} /* b */ \n', true],
+  ['half a rule', 'a {} b { color: re', false],
   ['blank text', ' \n', false],
   ['an import', '@import "b.css"; a {}', false],
   ['a namespace', '@namespace svg "http://www.w3.org/2000/svg";', false],
@@ -29,12 +31,11 @@ for (const [name, text, expected] of sheets) {
   });
 }
 
-test('textOf() leaves a byte order mark out, and lets a page have addresses', () => {
+test('textOf() leaves a byte order mark out, and lets a page have addresses, but an end', () => {
   assert.is(textOf(Buffer.from('\ufeffa {}'), '/a.css'), 'a {}');
-  assert.is(
-    textOf(Buffer.from('<style>a { background: url(x) }'), '/a.html'),
-    '<style>a { background: url(x) }',
-  );
+  const page = '<style>a { background: url(x) }</style></BODY>\n';
+  assert.is(textOf(Buffer.from(page), '/a.html'), page);
+  assert.is(textOf(Buffer.from(page.slice(0, -3)), '/a.html'), undefined);
 });
 
 const soon = () => Promise.resolve(true);
@@ -44,7 +45,7 @@ test('createTexts() reads what a GET would give, and nothing else', async () => 
   using site = folder({
     'a.css': 'a {}',
     'b c.css': 'b {}',
-    'index.html': '<p>x',
+    'index.html': '<p>x</html>',
     '.hidden.css': 'a {}',
     'x.txt': 'x',
     'key.css': 'a {}',
@@ -55,7 +56,7 @@ test('createTexts() reads what a GET would give, and nothing else', async () => 
   assert.equal(await texts(['/a.css', '/b%20c.css', '/index.html'], 1), {
     '/a.css': 'a {}',
     '/b%20c.css': 'b {}',
-    '/index.html': '<p>x',
+    '/index.html': '<p>x</html>',
   });
   const others = [
     '/.hidden.css',
@@ -73,8 +74,8 @@ test('createTexts() reads what a GET would give, and nothing else', async () => 
 });
 
 test('createTexts() leaves to a fetch what is much, for many, or about to be saved again', async () => {
-  const [half, whole] = ['a'.repeat(16 * 1024), 'a'.repeat(32 * 1024)];
-  using site = folder({ 'a.css': half, 'b.css': half, 'c.css': whole, 'd.css': `${whole}a`, 'e.css': 'a' });
+  const [half, whole] = ['}'.repeat(16 * 1024), '}'.repeat(32 * 1024)];
+  using site = folder({ 'a.css': half, 'b.css': half, 'c.css': whole, 'd.css': `${whole}}`, 'e.css': '}' });
   const texts = createTexts(site.path, {}, soon);
   assert.is((await texts(['/c.css'], 128))?.['/c.css']?.length, 32 * 1024);
   assert.is(await texts(['/c.css'], 129), undefined);
@@ -88,7 +89,7 @@ test('createTexts() leaves to a fetch what is much, for many, or about to be sav
 });
 
 test('texts go to those who ask for them, at once, and to no other origin', async () => {
-  using site = folder({ 'a.css': 'a{}', 'index.html': '<p>1' });
+  using site = folder({ 'a.css': 'a{}', 'index.html': '<p>1</html>' });
   await using server = await start({ root: site.path, port: 0, cors: ['http://other.example'] });
   const url = `${server.url}__events`;
   using asking = await openStream(`${url}?texts&lastEventId=`);
@@ -100,8 +101,11 @@ test('texts go to those who ask for them, at once, and to no other origin', asyn
   assert.is(data, '{"paths":["/a.css"],"texts":{"/a.css":"b{}"}}');
   assert.is((await plain.next('css')).data, '{"paths":["/a.css"]}');
   assert.is((await foreign.next('css')).data, '{"paths":["/a.css"]}');
-  site.write('index.html', '<p>2');
-  assert.is((await asking.next('reload')).data, '{"paths":["/index.html"],"texts":{"/index.html":"<p>2"}}');
+  site.write('index.html', '<p>2</html>');
+  assert.is(
+    (await asking.next('reload')).data,
+    '{"paths":["/index.html"],"texts":{"/index.html":"<p>2</html>"}}',
+  );
   // Who comes later fetches.
   using late = await openStream(`${url}?texts&lastEventId=${id?.replace(/\d+$/, '0')}`);
   assert.is((await late.next('css')).data, '{"paths":["/a.css"]}');
