@@ -482,6 +482,7 @@ test('the first save finds the page with all that it needs', async () => {
     'a.css': 'p {}',
   });
   const page = await site.open();
+  await page.evaluate('dispatchEvent(new Event("blur"))'); // whoever saves has gone to an editor
   const parts = () =>
     site.requests.map((url) => url.replace(/[?].*/, '')).filter((url) => url.startsWith('/__events/'));
   await until('the part for changes', () => parts().includes('/__events/change.js'));
