@@ -13,7 +13,7 @@ import { CANNOT, ENGINES, type EngineName, isEngine, provide } from './browser/e
 import { type InstalledNode, installNodes } from './nodes.ts';
 
 /** Milliseconds after which a file that still runs has failed: it waits for something that never comes. */
-const FILE_LIMIT = 300_000;
+const FILE_LIMIT = 600_000;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 

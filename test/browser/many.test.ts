@@ -1,4 +1,4 @@
-// A hundred tabs of one site, which share one stream.
+// Many tabs of one site, which share one stream.
 
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -12,7 +12,10 @@ const CSS = (width: number) => `p { width: ${width}px }`;
 const WIDTH = 'getComputedStyle(document.querySelector("p")).width';
 const TEXT = 'document.querySelector("p").textContent';
 
-test('12, 50 and 100 tabs share one stream and show each change', async () => {
+// In WebKit each tab is a process that is in sight: two cores are not enough for a hundred, on a slow day not for fifty.
+const COUNTS = engine === 'webkit' ? [12, 24] : [12, 50, 100];
+
+test(`${COUNTS} tabs share one stream and show each change`, async () => {
   await using browser = await launch({ manyTabs: true });
   using site = folder({ 'index.html': HTML('old'), 'a.css': CSS(1) });
   await using server = await start({ root: site.path, port: 0, host: '127.0.0.1' });
@@ -27,7 +30,7 @@ test('12, 50 and 100 tabs share one stream and show each change', async () => {
     await page.goto(server.url);
     return page;
   };
-  for (const count of [12, 50, 100]) {
+  for (const count of COUNTS) {
     while (pages.length < count) pages.push(...(await Promise.all([open(), open()])));
     await one();
     site.write('a.css', CSS(count));
