@@ -63,13 +63,15 @@ function disk(files: Contents): Disk {
 interface Page extends Disposable {
   /** What it shows now. */
   readonly shown: ReadonlyMap<string, Content>;
-  /** Bodies so far that are no complete version. */
+  /** Bodies so far that are no complete version, and fetches that failed. */
   torn(): readonly string[];
   /** Names in events so far. */
   readonly announced: Set<string>;
   /** Events so far. */
   events(): number;
   fetch(name: string): Promise<Content>;
+  /** Hears no more events, waits for what is on its way, and gives what `torn()` gives. */
+  end(): Promise<readonly string[]>;
 }
 
 /** `uses`: the files that it fetches when they are told; by default all. */
@@ -80,6 +82,8 @@ async function openPage(
 ): Promise<Page> {
   const shown = new Map<string, Content>();
   const bodies: { name: string; why: string; content: Content }[] = [];
+  const failures: string[] = [];
+  const underway = new Set<Promise<void>>();
   const latest = new Map<string, number>();
   const announced = new Set<string>();
   let events = 0;
@@ -107,20 +111,31 @@ async function openPage(
     const { paths }: PageEvent = JSON.parse(data);
     for (const name of paths.map((path) => path.slice(1))) {
       announced.add(name);
-      if (site.complete.has(name) && uses(name)) void show(name, `event ${events}`);
+      if (!site.complete.has(name) || !uses(name)) continue;
+      const showing = show(name, `event ${events}`)
+        .catch((error) => void failures.push(`${name}, event ${events}: ${error}`))
+        .finally(() => underway.delete(showing));
+      underway.add(showing);
     }
   });
   await Promise.all([...site.complete.keys()].filter(uses).map((name) => show(name, 'at first')));
+  const torn = () => {
+    const wrong = bodies.filter(({ name, content }) => !site.complete.get(name)?.has(content));
+    return [...failures, ...wrong.map(({ name, why, content }) => `${name}, ${why}: ${digest(content)}`)];
+  };
+  const close = () => stream[Symbol.dispose]();
   return {
     shown,
-    torn: () =>
-      bodies
-        .filter(({ name, content }) => !site.complete.get(name)?.has(content))
-        .map(({ name, why, content }) => `${name}, ${why}: ${digest(content)}`),
+    torn,
     announced,
     events: () => events,
     fetch: (name) => load(name, 'in between'),
-    [Symbol.dispose]: () => stream[Symbol.dispose](),
+    async end() {
+      close();
+      await Promise.all(underway);
+      return torn();
+    },
+    [Symbol.dispose]: close,
   };
 }
 
@@ -378,9 +393,9 @@ async function lane(kind: Kind, rounds: number): Promise<readonly string[]> {
       await reading;
     }
     const events = page.events();
-    if (events > allowed) return [...page.torn(), `${events} events after ${round + 1} saves`];
+    if (events > allowed) return [...(await page.end()), `${events} events after ${round + 1} saves`];
   }
-  return page.torn();
+  return page.end();
 }
 
 /** Somebody who asks at any time. */
@@ -417,7 +432,7 @@ test(`files changed while it starts: what is announced is whole, ${LANES * ROUND
       await shows(page, { 'a.css': `${round}`, 'x/y/b.css': `${round}` }, round);
       site.write('x/c.css', `${round}`);
       await shows(page, { 'x/c.css': `${round}` }, round);
-      torn.push(...page.torn());
+      torn.push(...(await page.end()));
     }
     return torn;
   };
@@ -462,7 +477,7 @@ test(`500 files touched by git checkout: at most two events, ${8 * ROUNDS} times
       page.announced.clear();
       assert.ok(page.events() - before <= 2, `${page.events() - before} events`);
     }
-    return page.torn();
+    return page.end();
   };
   assert.equal((await Promise.all(Array.from({ length: 4 }, lane))).flat(), []);
 });
