@@ -48,11 +48,11 @@ export interface Change {
   /** Canonical, as `Uses` has them. */
   readonly paths: readonly string[];
   /** Those that are not there any more, as the event has them. */
-  readonly gone: readonly string[];
+  readonly gone?: readonly string[] | undefined;
   /** What some of the files are now, by the paths that the event has. */
-  readonly texts: Texts | undefined;
+  readonly texts?: Texts | undefined;
   /** Whether every stylesheet is to be shown anew, or everything. */
-  readonly all: 'css' | 'reload' | false | undefined;
+  readonly all?: 'css' | 'reload' | false | undefined;
 }
 
 /** What files are now, by their canonical paths. */
@@ -116,7 +116,7 @@ async function showInPlace(
     all === 'reload' ||
     used.length > MANY ||
     !others.every(isSwappable) ||
-    used.some((path) => gone.map(page.toPath).includes(path))
+    used.some((path) => gone?.map(page.toPath).includes(path))
   )
     return false;
   if (actions.some((action) => page.plain?.includes(action))) return false;
@@ -190,11 +190,12 @@ const HTML: RequestInit = { headers: { Accept: 'text/html' }, cache: 'no-store' 
 
 /** Leaves for the page that comes next, with the place kept, if there is one to come to. */
 async function reload(used: readonly string[], page: Page): Promise<boolean> {
-  const young = performance.now() - page.born < YOUNG;
+  // A page that nobody sees takes in what has come a while later.
+  const young = performance.now() - page.born < (document.hidden ? 3 : 1) * YOUNG;
   const count = young ? (page.memory?.count ?? 0) + 1 : 0;
   if (young && page.memory?.late) {
     console.warn(`live-sse: ${used[0] ?? ''} changes with each load`);
-    return true;
+    return !document.hidden; // it is shown when somebody comes back to it
   }
   if (count > RELOADS) {
     // A burst of saves comes to rest, and is shown then. If that reload brings the next change, it is a loop.

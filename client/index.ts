@@ -15,6 +15,8 @@ const PLACE = ':place';
 const REST = 2000;
 /** Milliseconds of quiet after which a page that nobody sees takes what has come in. */
 const HIDDEN = 1000;
+/** What a page asks for within so many milliseconds belongs to its load. */
+const EARLY = 5000;
 
 const script = document.currentScript;
 const twice = Symbol.for('live-sse');
@@ -38,10 +40,10 @@ function run(script: HTMLOrSVGScriptElement): void {
   const own = file && toPath(file);
   let misses = 0;
   const page = {
-    ...watchUses(own, `${base}/worker.js`, (path) => {
+    ...watchUses(own, `${base}/worker.js`, (path, start) => {
       // The page is young until it has come, or one whose load changes what it waits for would be reloaded for ever.
-      page.born = performance.now();
-      take([path]);
+      if (start < EARLY) page.born = performance.now();
+      take({ id: page.heard, paths: [path] });
     }),
     base,
     toPath,
@@ -76,22 +78,22 @@ function run(script: HTMLOrSVGScriptElement): void {
     const told: Pick<PageEvent, 'paths' | 'gone'> & { texts?: Texts } = JSON.parse(data);
     const paths = told.paths.map(toPath);
     const all = paths.length === 0;
-    if (all || paths.some(uses)) take(paths, all && type, told.gone, told.texts);
+    if (all || paths.some(uses)) take({ ...told, id, paths, all: all && type });
   };
 
-  const take = (
-    paths: readonly string[],
-    all?: Change['all'],
-    gone: readonly string[] = [],
-    texts?: Texts,
-  ) => {
-    due = {
-      id: page.heard,
-      texts: due ? {} : texts, // of two events, the one may have what the other has not
-      paths: [...(due?.paths ?? []), ...paths],
-      gone: [...(due?.gone ?? []), ...gone],
-      all: due?.all === 'reload' ? due.all : all || due?.all,
-    };
+  const add = (change: Change) => {
+    due = due
+      ? {
+          id: page.heard,
+          paths: [...due.paths, ...change.paths],
+          gone: [...(due.gone ?? []), ...(change.gone ?? [])],
+          all: due.all === 'reload' ? due.all : change.all || due.all,
+        }
+      : change;
+  };
+
+  const take = (change: Change) => {
+    add(change);
     clearTimeout(timer);
     if (document.hidden) timer = setTimeout(obey, HIDDEN);
     else obey();
@@ -119,8 +121,9 @@ function run(script: HTMLOrSVGScriptElement): void {
       // The server is away, or a policy lets no part of ours in. If that lasts, only a plain reload is left.
       if (misses !== 1 && (await fetch(location.href).catch(() => undefined))) location.reload();
     }
-    due ??= change;
-    timer = setTimeout(obey, REST);
+    add(change);
+    // Nobody waits for it in a page that is not seen, and one whose load changes its own file would never come to rest.
+    if (!document.hidden) timer = setTimeout(obey, REST);
   };
 
   document.addEventListener('visibilitychange', () => document.hidden || obey());

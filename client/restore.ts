@@ -29,12 +29,12 @@ export function restorePlace(key: string): void {
     if (performance.now() < end) requestAnimationFrame(put);
   };
   for (const type of ['wheel', 'keydown', 'pointerdown']) {
-    addEventListener(type, () => (over = true), { passive: true, capture: true });
+    addEventListener(type, () => (over = true), true);
   }
   // What the scripts of the page have set up since comes before what the user did.
   addEventListener('DOMContentLoaded', () => (states = kept));
   addEventListener('load', put);
-  put();
+  requestAnimationFrame(put); // at once would make Firefox paint before the stylesheets are there
 }
 
 /** Puts an element back, if it is there. */

@@ -28,6 +28,10 @@ const PATIENCE = 3;
 /** How many more, while the worker may have yet to start. */
 const START = 5;
 
+/** EventSource's ready states. */
+const OPEN = 1;
+const CLOSED = 2;
+
 /** Is the event `id` not yet part of what stands at `cursor`? Ids are `<boot>-<n>`; those of another boot always are. */
 export function isNews(id: string, cursor: string): boolean {
   const [boot, n] = splitId(id);
@@ -85,7 +89,7 @@ export function openStream(url: string, cursor: () => string, onEvent: (event: S
     own.onopen = hear;
     own.onerror = () => {
       // Given up for good: after an answer that was no stream, and in Firefox after some of its own kinds of failure.
-      if (source !== own || own.readyState !== EventSource.CLOSED) return;
+      if (source !== own || own.readyState !== CLOSED) return;
       source = undefined;
       connectIn(REFUSED);
     };
@@ -95,7 +99,7 @@ export function openStream(url: string, cursor: () => string, onEvent: (event: S
   return {
     wake: () => {
       // Waiting for the next try, or asleep for so long that the connection may be dead.
-      const isOpen = source?.readyState === EventSource.OPEN;
+      const isOpen = source?.readyState === OPEN;
       if (!isOpen || Date.now() - heard > SILENCE / 2) connect();
     },
     close: () => {

@@ -37,9 +37,13 @@ export function isOwnFile(changed: string, path: string, file?: string): boolean
  * Starts to note what the page loads.
  * @param own URL path of the document's file, if the server said so
  * @param ours URL of the worker that is not the page's
- * @param onLate hears of a path that was said not to be used, when it comes and was asked for before that
+ * @param onLate hears of a path that was said not to be used, when it comes and was asked for before that, at `start`
  */
-export function watchUses(own: string | undefined, ours: string, onLate: (path: string) => void): Uses {
+export function watchUses(
+  own: string | undefined,
+  ours: string,
+  onLate: (path: string, start: number) => void,
+): Uses {
   const pathOf = (url: string) => pathIn(url, document.baseURI);
   const loaded = new Set<string>();
   /** When the page was last asked about what it does not use. */
@@ -56,7 +60,7 @@ export function watchUses(own: string | undefined, ours: string, onLate: (path: 
         loaded.add(path);
         // It was on its way, and may be what the file was before. Chromium takes the end of a worker's script for its start.
         const start = startTime - (duration < 0 ? START : 0);
-        if (start < Number(denied.get(path))) onLate(path); // NaN comes after nothing
+        if (start < Number(denied.get(path))) onLate(path, start); // NaN comes after nothing
       }
       // In WebKit our own worker is among them.
       if (initiatorType === 'other' && /js$/.test(path) && entry.name !== ours) workers = true;

@@ -841,6 +841,54 @@ test('nor is one that waits for that file for so long that it is not young any m
   assert.is(loads, before);
 });
 
+test('nor is one that nobody sees: it comes to rest, and shows what is there when it is seen', async () => {
+  // The drivers hide no page.
+  const unseen =
+    '<script>Object.defineProperty(document, "hidden", { get: () => !sessionStorage.seen })</script>';
+  await using site = await serve({ 'index.html': html(`${unseen}<script src=a.js></script>`), 'a.js': '' });
+  const page = await site.context.newPage();
+  const loads: number[] = [];
+  site.server.server.on('request', (req) => {
+    if (req.url !== '/') return;
+    loads.push(performance.now());
+    if (loads.length < 10) setTimeout(() => site.server.reload('/a.js'), 20);
+  });
+  await page.goto(site.server.url);
+  await until('rest', () => performance.now() - (loads.at(-1) ?? Infinity) > 4000, 30_000);
+  const before = loads.length;
+  assert.ok(before > 1 && before < 10, `${before} loads`);
+  await page.evaluate(`sessionStorage.seen = 1; document.dispatchEvent(new Event('visibilitychange'))`);
+  await until('the page to be loaded anew', () => loads.length > before);
+});
+
+test('what could not be shown is shown beside what has come meanwhile', async () => {
+  await using site = await serve({
+    'index.html': html('<link rel=stylesheet href=a.css><link rel=stylesheet href=b.css>'),
+    'a.css': 'p { width: 1px }',
+    'b.css': 'p { height: 1px }',
+  });
+  let refuse: (() => void) | undefined;
+  await using slow = await front(site.server, {
+    answer: async ({ url = '' }, res) => {
+      if (!url.includes('change.js?0')) return false;
+      await new Promise<void>((resolve) => (refuse = resolve));
+      res.writeHead(503).end();
+      return true;
+    },
+  });
+  const page = await site.context.newPage();
+  await page.goto(slow.url);
+  await heard(page, site.server);
+  site.folder.write('a.css', 'p { width: 2px }');
+  const fail = await until('the part that is needed to be asked for', () => refuse);
+  const saved = changes(site.server, 1);
+  site.folder.write('b.css', 'p { height: 2px }');
+  await saved;
+  await heard(page, site.server);
+  fail();
+  await see(page, `[${style('p', 'width')}, ${style('p', 'height')}]`, ['2px', '2px']);
+});
+
 test('behind a proxy that adds a prefix a page finds the stream and knows its files', async () => {
   await using site = await serve({
     'docs/index.html': html('<link rel=stylesheet href=../a.css>'),

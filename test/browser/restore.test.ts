@@ -213,7 +213,7 @@ for (const [name, paragraphs] of [
 ] as const) {
   test(`no frame of ${name} shows it anywhere else`, async () => {
     const look = `<script>
-      const look = () => document.body && String([scrollY, box.scrollTop, i.value, d.open]);
+      const look = () => document.body && String([scrollY, box.scrollTop, i.value, d.open, getComputedStyle(d).color]);
     </script>`;
     const body = `<details id=d><summary>s</summary><p style="height:300px"></details><input id=i>
       <div id=box style="height:99px;overflow:auto"><p style="height:999px"></div>
@@ -221,7 +221,7 @@ for (const [name, paragraphs] of [
     await using site = await serve({
       'index.html': html(body).replace('<body>', `${look}${FRAMES}<link rel=stylesheet href=a.css><body>`),
       'a.js': '',
-      'a.css': 'p { color: red }',
+      'a.css': 'details { color: rgb(1 2 3) }',
     });
     // Nothing is painted before the stylesheet has come.
     await using slow = await afterClient(site, '/a.css');
@@ -236,7 +236,7 @@ for (const [name, paragraphs] of [
       })()`);
       return typeof text === 'string' && (JSON.parse(text) as string[]);
     });
-    assert.equal([...new Set(painted)], ['1456,123,typed,true']);
+    assert.equal([...new Set(painted)], ['1456,123,typed,true,rgb(1, 2, 3)']);
   });
 }
 
