@@ -7,8 +7,17 @@ import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 import { minify } from 'terser';
 
-/** Bytes after gzip at most: what every page loads, what one loads at its first change, and what few ever load. */
-const LIMITS: Record<string, number> = { index: 2560, change: 5120, assets: 2560, overlay: 1536 };
+/**
+ * Bytes after gzip at most: what every page loads; what one loads once for its tabs, and at its first change (6 KB
+ * together); and what few ever load.
+ */
+const LIMITS: Record<string, number> = {
+  index: 2560,
+  worker: 968,
+  change: 5176,
+  assets: 2560,
+  overlay: 1536,
+};
 
 const out = new URL('../dist/client/', import.meta.url);
 mkdirSync(out, { recursive: true });
@@ -34,7 +43,8 @@ async function bundle(name: string, format: Format, define: Record<string, strin
     module: format === 'esm',
     toplevel: true,
     ecma: 2020,
-    compress: { passes: 3, inline: 1, unsafe_arrows: true },
+    // Unsafe is only what tells a Symbol from a string, or asks an arrow for its prototype: there is neither.
+    compress: { passes: 3, inline: 1, unsafe: true, unsafe_arrows: true },
   });
   const script = Buffer.from(code);
   writeFileSync(new URL(`${name}.js`, out), script);

@@ -58,6 +58,11 @@ export interface Change {
 /** What files are now, by their canonical paths. */
 export type KnownTexts = Readonly<Record<string, string | undefined>>;
 
+interface Source {
+  readonly text: string;
+  readonly doc?: Document;
+}
+
 /** More files at once are shown by one reload. */
 const MANY = 20;
 /** So many pages in a row may be reloaded before they are `YOUNG` ms old. */
@@ -66,13 +71,17 @@ const YOUNG = 1000;
 
 /** How images, fonts and media are swapped, once some were. */
 let assets: Promise<typeof import('./assets.ts')> | undefined;
-/** The source that the live document shows. */
-let shown: string | undefined;
+/** The source that the live document shows, and what that makes, if it is known. */
+let shown: Promise<Source | undefined> | undefined;
 /** A burst of changes is waited for. */
 let late = false;
 
-/** Shows files, by a reload if need be. `false`: that cannot be done now. */
-export async function show(change: Change, page: Page): Promise<boolean> {
+/** Shows files, by a reload if need be. `false`: that cannot be done now. Without a change it makes ready for the first. */
+export async function show(change: Change | undefined, page: Page): Promise<boolean> {
+  if (!change) {
+    readSource(page);
+    return true;
+  }
   const used = [...new Set(change.paths)].filter(page.uses);
   try {
     const foreign = isForeign(page) ? await page.load<typeof import('./foreign.ts')>('foreign') : undefined;
@@ -154,20 +163,13 @@ function encode(path: string): string {
 }
 
 /** Brings an edit of the page's own source, or perhaps of a template it is made of, into the live document. */
-async function merge(
-  { base, file, source, load }: Page,
-  isOwn: boolean,
-  texts: KnownTexts,
-): Promise<boolean> {
-  if (!source || document.characterSet !== 'UTF-8' || document.contentType !== 'text/html') return false;
-  const before = async () => {
-    const text = shown ?? (await read(`${base}/source/${source}`));
-    return { text, doc: text && parse(text) };
-  };
+async function merge(page: Page, isOwn: boolean, texts: KnownTexts): Promise<boolean> {
+  const { base, file, load } = page;
+  if (document.characterSet !== 'UTF-8' || document.contentType !== 'text/html') return false;
   const known = isMoved() ? undefined : texts[file ?? ''];
-  // Fetched by a script, a document comes as it is in its file, without our tag. The old one is parsed meanwhile.
-  const [own, old] = await Promise.all([isOwn ? (known ?? read(location.href)) : '', before()]);
-  if (!old.text || !old.doc) return false;
+  // Fetched by a script, a document comes as it is in its file, without our tag.
+  const [own, old] = await Promise.all([isOwn ? (known ?? read(location.href)) : '', readSource(page)]);
+  if (!old) return false;
   const next = isOwn
     ? own
     : await (await load<typeof import('./template.ts')>('template')).readAgain(location.href, {
@@ -176,9 +178,20 @@ async function merge(
         load,
       });
   if (typeof next !== 'string') return next === true;
-  if (!next || !mergeHtml(old.doc, next)) return false;
-  shown = next;
+  if (!next || !mergeHtml(old.doc ?? old.text, next)) return false;
+  shown = Promise.resolve({ text: next });
   return true;
+}
+
+/** What the server remembers of it, once. */
+function readSource({ base, source }: Page): typeof shown {
+  const reading = async () => {
+    const text = await read(`${base}/source/${source}`).catch(() => '');
+    if (text) return { text, doc: parse(text) };
+    shown = undefined;
+  };
+  if (source) shown ??= reading();
+  return shown;
 }
 
 async function read(url: string): Promise<string | undefined> {

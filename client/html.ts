@@ -154,7 +154,7 @@ function plan(old: Document, next: Document, doc: Document): (() => void)[] {
   const mergeChildren = (parent: Node, next: Node, place: Node) => {
     const [from, to] = [childrenOf(parent), childrenOf(next)];
     const stays = new Map<Node, Node>();
-    align(from.map(traitsOf), to.map(traitsOf)).forEach((j, i) => {
+    align(from.map(traitsOf), to.map(traitsOf), true).forEach((j, i) => {
       const [node, partner] = [from[i], to[j]];
       if (node && partner) stays.set(partner, node);
       else if (node) gone.push(node);
@@ -311,11 +311,16 @@ function likeness(a: Traits | undefined, b: Traits | undefined): number {
   return (1 + Number(a.attributes === b.attributes) + 2 * Number(a.text === b.text)) * a.weight;
 }
 
-/** Pairs children of two lists, in order, so that they are most alike: the index in `b` for each of `a`, or -1. */
-function align(a: readonly Traits[], b: readonly Traits[]): number[] {
+/**
+ * Pairs children of two lists, in order, so that they are most alike: the index in `b` for each of `a`, or -1. Of several
+ * that are the same the first is taken; the last, if `fromEnd` spares the pairs of all that is the same at the end.
+ */
+function align(a: readonly Traits[], b: readonly Traits[], fromEnd?: boolean): number[] {
+  const isSame = (i: number, j: number) => a[i] && likeness(a[i], b[j]) === likeness(a[i], a[i]);
   let start = 0;
-  while (a[start] && likeness(a[start], b[start]) === likeness(a[start], a[start])) start++;
-  const [height, width] = [a.length - start, b.length - start];
+  while (isSame(start, start)) start++;
+  let [height, width] = [a.length - start, b.length - start];
+  for (; fromEnd && height && width && isSame(start + height - 1, start + width - 1); height--) width--;
   sure(height * width < LIMIT);
   // What can be reached with the pairs of what follows a[start + i] and b[start + j]
   const best: number[][] = [];
@@ -329,7 +334,7 @@ function align(a: readonly Traits[], b: readonly Traits[]): number[] {
     best[i] = row;
     for (let j = width; j--; ) row[j] = Math.max(at(i + 1, j), at(i, j + 1), paired(i, j));
   }
-  const pairs = a.map((_, i) => (i < start ? i : -1));
+  const pairs = a.map((_, i) => (i < start ? i : i < start + height ? -1 : i - height + width));
   for (let i = 0, j = 0; i < height && j < width; ) {
     if (paired(i, j) && at(i, j) === paired(i, j)) pairs[start + i++] = start + j++;
     else if (at(i, j) === at(i, j + 1)) j++;

@@ -113,22 +113,23 @@ function run(script: HTMLOrSVGScriptElement): void {
   const show = async () => {
     const change = due;
     due = undefined;
-    if (!change) return;
     try {
       const it = await load<typeof import('./change.ts')>('change');
       if (await it.show(change, page)) return;
     } catch {
+      if (!change) return;
       // The server is away, or a policy lets no part of ours in. If that lasts, only a plain reload is left.
       if (misses !== 1 && (await fetch(location.href).catch(() => undefined))) location.reload();
     }
-    add(change);
+    if (change) add(change);
     // Nobody waits for it in a page that is not seen, and one whose load changes its own file would never come to rest.
     if (!document.hidden) timer = setTimeout(obey, REST);
   };
 
   document.addEventListener('visibilitychange', () => document.hidden || obey());
-  // Whoever goes to an editor saves soon: the first save is shown as fast as the next.
-  addEventListener('blur', () => load('change').catch(() => {}));
+  // Whoever goes to an editor saves soon, and so does who was there for the last reload: that save finds all that it needs.
+  addEventListener('blur', obey);
+  if (memory) addEventListener('load', obey);
   // A page from some cache has an old stamp, again and again: what was obeyed before is not obeyed anew.
   join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);
 }

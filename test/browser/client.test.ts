@@ -476,20 +476,34 @@ test('an edit of the page is merged as it came with the event, unless a script h
   await until('the page to be asked for', () => site.requests.includes('/other.html'));
 });
 
-test('the first save finds the page with all that it needs', async () => {
-  await using site = await serve({
-    'index.html': html('<link rel=stylesheet href=a.css>', '<p id=p>one</p>'),
-    'a.css': 'p {}',
-  });
+test('the first save, and the first after a reload, finds the page with all that it needs', async () => {
+  const body = (text: string) =>
+    html('<link rel=stylesheet href=a.css><script src=a.js></script>', `<p id=p>${text}</p>`);
+  await using site = await serve({ 'index.html': body('one'), 'a.css': 'p {}', 'a.js': '' });
   const page = await site.open();
-  await page.evaluate('dispatchEvent(new Event("blur"))'); // whoever saves has gone to an editor
   const parts = () =>
     site.requests.map((url) => url.replace(/[?].*/, '')).filter((url) => url.startsWith('/__events/'));
-  await until('the part for changes', () => parts().includes('/__events/change.js'));
-  const before = parts();
-  site.folder.write('a.css', 'p { width: 2px }');
-  await see(page, style('p', 'width'), '2px');
-  assert.equal(parts(), before);
+  const ready = () => until('the source of the page', () => parts().at(-1)?.startsWith('/__events/source/'));
+  const isShownWithout = async (text: string) => {
+    const before = parts();
+    assert.ok(before.includes('/__events/change.js'));
+    site.folder.write('a.css', `p { width: ${site.requests.length}px }`);
+    await see(page, style('p', 'width'), `${site.requests.length}px`);
+    site.folder.write('index.html', body(text));
+    await see(page, 'p.textContent', text);
+    assert.equal(parts(), before);
+  };
+  await page.evaluate('dispatchEvent(new Event("blur"))'); // whoever saves has gone to an editor
+  await ready();
+  await isShownWithout('two');
+  site.requests.length = 0;
+  site.folder.write('a.js', 'var a');
+  await reloads(page);
+  await ready();
+  await heard(page, site.server);
+  await page.evaluate('window.marker = 1');
+  await isShownWithout('three');
+  await stays(page);
 });
 
 test('what a worker of the page answers with is shown, and not what is on the disk', async () => {

@@ -347,6 +347,22 @@ test('mergeHtml() keeps the old stylesheet until the new one has come', async ()
   assert.is(await page.$eval('link', (link) => link.getAttribute('href')), '/blue.css');
 });
 
+test('mergeHtml() of an edit in one of thousands of elements is done', async () => {
+  const list = (...texts: string[]) =>
+    html([...texts, ...Array(4000).fill('same')].map((it) => `<p>${it}</p>`).join('\n'));
+  const page = await site.open(list('one', 'two'));
+  for (const [from, to] of [
+    [list('one', 'two'), list('1', 'two')],
+    [list('1', 'two'), list('1', 'two', 'three')],
+  ] as const) {
+    assert.is(await merge(page, from, to), true);
+    assert.is(
+      await page.evaluate(() => document.body.innerHTML.trim()),
+      /<body>\n(.*)\n<\/body>/s.exec(to)?.[1],
+    );
+  }
+});
+
 test('mergeHtml() while the document is parsed is left to a reload', async () => {
   site.files.set('/merger.js', { type: 'text/javascript', body: script });
   const run = '<script src=merger.js></script><script>done = merger.mergeHtml("<p>x", "<p>y")</script>';
