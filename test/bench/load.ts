@@ -113,7 +113,7 @@ function bodySize(head: string): number | 'chunked' {
 /** 5,000 pages that listen, and a save. Node.js raises its limit of open files by itself as far as it may. */
 export async function clients(bench: Bench): Promise<void> {
   using home = site();
-  for (let round = 0; round < bench.rounds(1); round += 1) {
+  for (let round = 0; round < bench.rounds(2); round += 1) {
     for (const peer of turns(bench.peers, round)) {
       if (!peer.channel || !peer.injects) continue;
       await withServer(bench, [peer, home.path], (server) =>

@@ -174,7 +174,7 @@ export async function pixels(bench: Bench): Promise<void> {
     bench.peers.filter(({ injects }) => injects),
   );
   try {
-    for (let round = 0; round < bench.rounds(6); round += 1) {
+    for (let round = 0; round < bench.rounds(12); round += 1) {
       for (const what of ['css', 'html', 'image'] as const) {
         for (const site of turns(sites, round)) {
           const { ms, reloads, unstyled } = await save(site, what);
