@@ -44,7 +44,7 @@ async function bundle(name: string, format: Format, define: Record<string, strin
     toplevel: true,
     ecma: 2020,
     // Unsafe is only what tells a Symbol from a string, or asks an arrow for its prototype: there is neither.
-    compress: { passes: 3, inline: 1, unsafe: true, unsafe_arrows: true },
+    compress: { passes: 3, inline: 1, hoist_funs: format === 'esm', unsafe: true, unsafe_arrows: true },
   });
   const script = Buffer.from(code);
   writeFileSync(new URL(`${name}.js`, out), script);
@@ -62,7 +62,7 @@ async function bundle(name: string, format: Format, define: Record<string, strin
 const hash = createHash('sha256')
   .update(await bundle('worker', 'iife'))
   .digest('base64url')
-  .slice(0, 8);
+  .slice(0, 6);
 await bundle('index', 'iife', { WORKER: JSON.stringify(`live-sse ${hash}`) });
 // Fetched when they are needed
 for (const name of ['change', 'assets', 'keep', 'adopted', 'overlay', 'template', 'foreign'])

@@ -164,8 +164,8 @@ function encode(path: string): string {
 
 /** Brings an edit of the page's own source, or perhaps of a template it is made of, into the live document. */
 async function merge(page: Page, isOwn: boolean, texts: KnownTexts): Promise<boolean> {
-  const { base, file, load } = page;
-  if (document.characterSet !== 'UTF-8' || document.contentType !== 'text/html') return false;
+  const { base, file, source, load } = page;
+  if (!source || document.characterSet !== 'UTF-8' || document.contentType !== 'text/html') return false;
   const known = isMoved() ? undefined : texts[file ?? ''];
   // Fetched by a script, a document comes as it is in its file, without our tag.
   const [own, old] = await Promise.all([isOwn ? (known ?? read(location.href)) : '', readSource(page)]);
@@ -186,9 +186,12 @@ async function merge(page: Page, isOwn: boolean, texts: KnownTexts): Promise<boo
 /** What the server remembers of it, once. */
 function readSource({ base, source }: Page): typeof shown {
   const reading = async () => {
-    const text = await read(`${base}/source/${source}`).catch(() => '');
-    if (text) return { text, doc: parse(text) };
-    shown = undefined;
+    try {
+      const text = await read(`${base}/source/${source}`);
+      return text ? { text, doc: parse(text) } : undefined;
+    } catch {
+      shown = undefined; // the server is away: another time
+    }
   };
   if (source) shown ??= reading();
   return shown;
@@ -208,7 +211,7 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
   const count = young ? (page.memory?.count ?? 0) + 1 : 0;
   if (young && page.memory?.late) {
     console.warn(`live-sse: ${used[0] ?? ''} changes with each load`);
-    return !document.hidden; // it is shown when somebody comes back to it
+    return !document.hidden; // it is shown to who comes back to it, if it is not young then
   }
   if (count > RELOADS) {
     // A burst of saves comes to rest, and is shown then. If that reload brings the next change, it is a loop.

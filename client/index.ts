@@ -28,8 +28,7 @@ if (script && !(twice in window)) {
 function run(script: HTMLOrSVGScriptElement): void {
   const written = script.getAttribute('src') ?? script.getAttribute('href') ?? '';
   // Against the address the page came with: its scripts may have changed the present one, or set a base.
-  const [navigation] = performance.getEntriesByType('navigation');
-  const url = new URL(written, navigation?.name || location.href);
+  const url = new URL(written, performance.getEntriesByType('navigation')[0]?.name || location.href);
   const base = url.href.replace(/\/client\.js.*$/, '');
   // The tag is relative, and names the path below the root of the server; what is before that a proxy has added.
   const prefix = /^\.\.?\//.test(written)
@@ -77,7 +76,7 @@ function run(script: HTMLOrSVGScriptElement): void {
     if (overlay) fail(null);
     const told: Pick<PageEvent, 'paths' | 'gone'> & { texts?: Texts } = JSON.parse(data);
     const paths = told.paths.map(toPath);
-    const all = paths.length === 0;
+    const all = !paths[0];
     if (all || paths.some(uses)) take({ ...told, id, paths, all: all && type });
   };
 
@@ -117,19 +116,21 @@ function run(script: HTMLOrSVGScriptElement): void {
       const it = await load<typeof import('./change.ts')>('change');
       if (await it.show(change, page)) return;
     } catch {
-      if (!change) return;
       // The server is away, or a policy lets no part of ours in. If that lasts, only a plain reload is left.
-      if (misses !== 1 && (await fetch(location.href).catch(() => undefined))) location.reload();
+      if (change && misses !== 1 && (await fetch(location.href).catch(() => undefined))) location.reload();
     }
-    if (change) add(change);
+    if (!change) return;
+    add(change);
+    clearTimeout(timer);
     // Nobody waits for it in a page that is not seen, and one whose load changes its own file would never come to rest.
     if (!document.hidden) timer = setTimeout(obey, REST);
   };
 
   document.addEventListener('visibilitychange', () => document.hidden || obey());
   // Whoever goes to an editor saves soon, and so does who was there for the last reload: that save finds all that it needs.
-  addEventListener('blur', obey);
-  if (memory) addEventListener('load', obey);
+  const prepare = () => due || obey();
+  addEventListener('blur', prepare);
+  if (memory) addEventListener('load', prepare);
   // A page from some cache has an old stamp, again and again: what was obeyed before is not obeyed anew.
   join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);
 }

@@ -76,9 +76,9 @@ export function watchUses(
   const uses = (path: string) => {
     note(observer.takeRecords());
     if (unknown || (workers && !/\.(css|html?)$/.test(path))) return true;
-    const isUsed = loaded.has(path) || isOwn(path) || isNamed(path);
-    if (!isUsed) denied.set(path, performance.now());
-    return isUsed;
+    if (loaded.has(path) || isOwn(path) || isNamed(path)) return true;
+    denied.set(path, performance.now());
+    return false;
   };
   // What is still on its way is not noted yet, and not every engine notes what was missing.
   const isNamed = (path: string) =>

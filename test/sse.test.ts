@@ -88,6 +88,20 @@ test('connect() sends head, reconnection time and place at once, and nothing els
   assert.is(rest.join('\r\n\r\n'), '14\r\nretry: 500\nid: b-0\n\n\r\n');
 });
 
+/** What came in chunks, which have to be whole; Node.js 26 makes one of what is written at one go. */
+function joinChunks(text: string): string {
+  let rest = Buffer.from(text);
+  let joined = '';
+  while (rest.length > 0) {
+    const [line = '', size = ''] = /^([\da-f]+)\r\n/.exec(rest.toString('latin1', 0, 20)) ?? [];
+    const end = line.length + Number.parseInt(size, 16);
+    assert.is(rest.toString('latin1', end, end + 2), '\r\n');
+    joined += rest.toString('utf8', line.length, end);
+    rest = rest.subarray(end + 2);
+  }
+  return joined;
+}
+
 test('send() gives everybody the same, whatever stands between: chunks, none, and who writes in between', async () => {
   let passed = '';
   await using served = await serve({}, ({ url = '' }, res) => {
@@ -111,9 +125,8 @@ test('send() gives everybody the same, whatever stands between: chunks, none, an
     await Promise.all(all.map((client) => until('the event', () => client.received().includes(end))));
   }
   const greeting = 'retry: 500\nid: b-0\n\n';
-  const chunks = [greeting, ...sent].map((text) => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`);
-  assert.is(body(chunked.received()), chunks.join(''));
-  assert.is(body(wrapped.received()), chunks.join(''));
+  assert.is(joinChunks(body(chunked.received())), greeting + sent.join(''));
+  assert.is(joinChunks(body(wrapped.received())), greeting + sent.join(''));
   assert.is(body(plain.received()), greeting + sent.join(''));
   assert.is(passed, greeting + sent.join(''));
 });
@@ -1120,6 +1133,7 @@ test('10,000 events of 100 MB with a client that never reads: memory is bounded,
     served.channel.send('big', text);
     if (i % 50 === 0) {
       await reader.heard(i);
+      if (memory() - before > peak) collect(); // what nobody holds does not count
       peak = Math.max(peak, memory() - before);
     }
   }
