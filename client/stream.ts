@@ -132,10 +132,8 @@ export function join(base: string, id: string, worker: string, onEvent: (event: 
   };
 
   const greet = ({ data, id: newest }: StreamEvent) => {
-    const { boot } = JSON.parse(data);
-    if (cursor === '') cursor = newest || `${boot}-0`;
-    // The server has started again since the page was made: what changed in between nobody knows.
-    else if (splitId(cursor)[0] !== boot) take({ type: 'reload', data: '{"paths":[]}', id: `${boot}-0` });
+    // If the server has started again since the page was made, it sends a reload next: nobody knows what changed.
+    cursor ||= newest || `${JSON.parse(data).boot}-0`;
   };
 
   const say = (word: Word) => port?.postMessage(word);
