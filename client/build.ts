@@ -8,8 +8,8 @@ import { build } from 'esbuild';
 import { minify } from 'terser';
 
 /**
- * Bytes after gzip at most: what every page loads; what one loads once for its tabs, and at its first change (6 KB
- * together); and what few ever load.
+ * Bytes after gzip at most: what every page loads; what all tabs load once, and each at its first change (6 KB together);
+ * and what few ever load.
  */
 const LIMITS: Record<string, number> = {
   index: 2560,
