@@ -2,7 +2,7 @@
 // for good if it does not. Nodes stay the same; addresses get the token of the change as the last part of their query.
 
 import { withToken } from './token.ts';
-import { pathIn } from './uses.ts';
+import { pathIn, TOLD } from './uses.ts';
 import { type AnyRule, event, rootsOf, rulesOf } from './walk.ts';
 
 const SWAPPABLE = /\.(a?png|jpe?g|gif|web[mp]|avif|svg|ico|bmp|woff2?|[ot]tf|mp[34]|m4[av]|og[gav]|wav)$/i;
@@ -50,7 +50,7 @@ export async function swapAssets(paths: readonly string[]): Promise<boolean> {
   const loaded: Partial<PerformanceResourceTiming>[] = performance.getEntriesByType('resource');
   const isFetched = ({ name = '', initiatorType = '' }) =>
     /^(fetch|xml)/.test(initiatorType) && !/[?&]live-sse=/.test(name) && changed.has(pathIn(name));
-  if (loaded.some(isFetched)) return false;
+  if (loaded.length >= TOLD || loaded.some(isFetched)) return false;
   const token = `${Date.now().toString(36)}-${++count}`;
   for (const path of changed) tokens.set(path, token);
   held = new Map();

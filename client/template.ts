@@ -2,14 +2,12 @@
 // with that. Fetched when a first template changes.
 
 import type { Page } from './change.ts';
+import { TOLD } from './uses.ts';
 
 interface Known extends Pick<Page, 'base' | 'load'> {
   /** The source that the live document shows. */
   readonly old: string;
 }
-
-/** So many loads of a page are told of: there may have been more. */
-const TOLD = 250;
 
 /** What the back end has failed at is over the page. */
 let complained = false;

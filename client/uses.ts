@@ -4,6 +4,9 @@
 /** Milliseconds that a worker's script takes to come, where that is not known. */
 const START = 5000;
 
+/** So many loads are remembered, for the parts that come later: a page of many modules soon has more than the usual 250. */
+export const TOLD = 10_000;
+
 /** Answers for one page. Paths are compared in the form that `pathOf` gives. */
 export interface Uses {
   readonly pathOf: (url: string) => string;
@@ -71,6 +74,7 @@ export function watchUses(
     if (options?.droppedEntriesCount) unknown = true;
   });
   observer.observe({ type: 'resource', buffered: true });
+  performance.setResourceTimingBufferSize(TOLD);
 
   const isOwn = (path: string) => isOwnFile(path, pathOf(location.href), own);
   const uses = (path: string) => {

@@ -791,6 +791,27 @@ for (const [kinds, expected] of [
   });
 }
 
+test('of a page with hundreds of loads each is known, also those that a browser would tell of no more', async () => {
+  const script = `const loads = Array.from({ length: 300 }, (_, i) => fetch('data.json?' + i));
+    Promise.all(loads).then(() => fetch('a.svg')).then(() => { window.done = 1 })`;
+  await using site = await serve({
+    'index.html': html(`<script>${script}</script>`, '<img src=a.svg>'),
+    'data.json': '{}',
+    'a.svg': '<svg xmlns="http://www.w3.org/2000/svg"/>',
+    'other.js': '1',
+  });
+  const page = await site.open();
+  await see(page, 'window.done', 1);
+  const saved = changes(site.server, 1);
+  site.folder.write('other.js', '2');
+  await saved;
+  await heard(page, site.server);
+  await stays(page);
+  // What a script has fetched it may show in any way.
+  site.folder.write('a.svg', '<svg xmlns="http://www.w3.org/2000/svg" width="1"/>');
+  await reloads(page);
+});
+
 test('a page with a stale stamp is reloaded once', async () => {
   await using site = await serve({ 'index.html': html('') });
   site.server.reload('/index.html');
