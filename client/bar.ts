@@ -10,7 +10,7 @@ export function showBar(problem: string): void {
   bar.role = 'status';
   // Not by an attribute: a policy may forbid those.
   bar.style.cssText =
-    'all:initial;position:fixed;inset:auto 0 0;z-index:2147483647;padding:8px 16px;background:#b42318;color:#fff;font:14px system-ui';
+    'all:initial;position:fixed;inset:auto 0 0;z-index:2147483647;padding:8px;background:#b21;color:#fff;font:14px system-ui';
   bar.attachShadow({
     mode: 'open',
   }).textContent = `The new page ${problem}. It is shown once that is mended.`;

@@ -159,7 +159,7 @@ function isLeftToUs(actions: readonly Action[], paths: readonly string[]): boole
 }
 
 function encode(path: string): string {
-  return path.split('/').map(encodeURIComponent).join('/');
+  return path.replace(/[^/]+/g, encodeURIComponent);
 }
 
 /** Brings an edit of the page's own source, or perhaps of a template it is made of, into the live document. */
@@ -228,8 +228,8 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
     sessionStorage[key] = JSON.stringify({ id: page.heard, count, late } satisfies Memory);
     place?.savePlace(`${key}:place`);
   } catch {} // not allowed, or full: the reload matters more
-  // Firefox keeps stylesheets in its memory past any cache unless it is told; the others know no argument.
-  (location as { reload(anew: boolean): void }).reload(isForeign(page));
+  // Firefox keeps stylesheets past any cache, and fonts past a reload, unless it is told; the others know no argument.
+  (location as { reload(anew: boolean): void }).reload(isForeign(page) || used.some(isSwappable));
   return true;
 }
 
@@ -246,7 +246,9 @@ async function problemWith({ base, source }: Page): Promise<string> {
   try {
     // Where the server keeps no source, the page may be the answer to a form: it is not asked for a second time.
     const response = await fetch(source ? location.href : script, HTML);
-    if (response.status >= 500 && isDead(response)) return `was answered with ${response.status}`;
+    const { status } = response;
+    // Those above are no answers of the page, but of who waits for it.
+    if (status > 501 || (status > 499 && isDead(response))) return `was answered with ${status}`;
     return (await response.text()).trim() ? '' : 'is empty';
   } catch {
     // A policy may forbid this way of asking.

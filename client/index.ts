@@ -52,7 +52,7 @@ function run(script: HTMLOrSVGScriptElement): void {
     // Not since the navigation: a page may be slow to come, and hears of what came before all the same.
     born: performance.now(),
     key: storageKey,
-    memory: remember(),
+    memory: remember(plain),
     heard: '',
     // What most pages never need is fetched when they do. A browser may remember that it could not be.
     load: <Part>(name: string): Promise<Part> =>
@@ -135,13 +135,13 @@ function run(script: HTMLOrSVGScriptElement): void {
   join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);
 }
 
-/** What a reload has left for this page; the place in it is taken up. */
-function remember(): Memory | undefined {
+/** What a reload has left for this page; the place in it is taken up, unless the page is to keep none. */
+function remember(plain = ''): Memory | undefined {
   let memory: Memory | undefined;
   try {
     const key = storageKey();
     memory = JSON.parse(sessionStorage[key]);
-    restorePlace(key + PLACE);
+    plain.includes('place') || restorePlace(key + PLACE);
   } catch {} // nothing is kept, or that is not allowed here
   return memory;
 }

@@ -19,6 +19,11 @@ export interface Stamp {
   readonly plain?: string | undefined;
 }
 
+/** For a response of this status: what was kept of a page is for when it comes again, not for what is sent in its place. */
+export function stampFor(stamp: Stamp, status: number): Stamp {
+  return status < 400 ? stamp : { ...stamp, plain: [stamp.plain ?? [], 'place'].flat().join(' ') };
+}
+
 export interface HtmlOptions {
   /**
    * What `isDocumentRequest()` said of the request. `false` leaves the HTML alone; `undefined` does so unless it looks
@@ -236,7 +241,16 @@ const tagged = new WeakSet<Buffer>();
  */
 export function injectHtml(html: Buffer, type: string, stamp: Stamp, options: HtmlOptions = {}): Buffer {
   const { document, nonce } = options;
-  const key = JSON.stringify([type, stamp.src, stamp.id, stamp.file, stamp.source, nonce, document]);
+  const key = JSON.stringify([
+    type,
+    stamp.src,
+    stamp.id,
+    stamp.file,
+    stamp.source,
+    stamp.plain,
+    nonce,
+    document,
+  ]);
   const last = injected.get(html);
   if (last?.key === key) return last.result;
   const result = insertTag(html, stamp, { type, document, nonce, ended: true }) ?? html;
@@ -366,7 +380,8 @@ export function injectResponse(
     const insertion = { type, nonce, document: isFull ? undefined : document, ended: ended || isFull };
     const isSource = document && req.method === 'GET' && res.statusCode === 200 && formOf(type) === 'html';
     const collector = isSource ? options.collect?.() : undefined;
-    const result = insertTag(bytes, collector ? { ...made, source: collector.id } : made, insertion);
+    const stamp = stampFor(collector ? { ...made, source: collector.id } : made, res.statusCode);
+    const result = insertTag(bytes, stamp, insertion);
     if (!result) return undefined;
     phase = 'passing';
     held = [];

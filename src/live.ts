@@ -9,7 +9,7 @@ import { names, openInEditor, placeOf } from './editor.ts';
 import { type Change, classify, type Failure, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
 import type { Cors } from './guard.ts';
-import { injectHtml, injectResponse, isDocumentRequest, type Stamp } from './inject.ts';
+import { injectHtml, injectResponse, isDocumentRequest, type Stamp, stampFor } from './inject.ts';
 import { watchForLoops } from './loops.ts';
 import { errorPage, sendPage } from './pages.ts';
 import { policyNotice, readPolicy } from './policy.ts';
@@ -112,6 +112,7 @@ export interface Live extends AsyncDisposable {
 export interface Document {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
+  readonly status: number;
   readonly body: Buffer;
   /** Its Content-Type. */
   readonly type: string;
@@ -340,11 +341,14 @@ export function wire(options: WiringOptions): Wiring {
 
   return {
     controls,
-    document: ({ req, res, body, type, path }) => {
+    document: ({ req, res, status, body, type, path }) => {
       const { nonce, missing } = readPolicy(res.getHeader('content-security-policy'), req.headers.host);
       if (missing) news.tell(policyNotice(req.url, missing));
       const made = path === undefined ? {} : { file: path, source: sources.remember(body) };
-      return injectHtml(body, type, stamp(req, made), { document: isDocumentRequest(req), nonce });
+      return injectHtml(body, type, stampFor(stamp(req, made), status), {
+        document: isDocumentRequest(req),
+        nonce,
+      });
     },
     settled: watcher.settled,
     prefer: watcher.prefer,

@@ -69,6 +69,7 @@ export interface FilesOptions {
 export interface ServedDocument {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
+  readonly status: number;
   readonly body: Buffer;
   /** Content-Type. */
   readonly type: string;
@@ -220,7 +221,7 @@ export function serveFiles(
   function sendOwnDocument({ req, res }: Exchange, status: 200 | 404, page: Buffer): void {
     // Set before `document` looks at the response: it has to obey the policy.
     for (const [name, value] of Object.entries(PAGE_HEADERS)) res.setHeader(name, value);
-    const doc = { req, res, body: page, type: PAGE_TYPE, path: undefined };
+    const doc = { req, res, status, body: page, type: PAGE_TYPE, path: undefined };
     sendPage(req, res, status, document ? document(doc) : page);
   }
 
@@ -237,7 +238,7 @@ export function serveFiles(
     if (asked !== undefined) tellEmpty(target, version);
     if (asked === ALL_VERSIONS) return sendTexts(req, res, version);
     preset(res, { 'Content-Type': version.type });
-    const body = represent(exchange, found, version);
+    const body = represent(exchange, found, { version, status });
     const isRaw = body === version.body;
     const etag = isRaw ? version.etag : etagOf(body);
     const { modified, supersedes } = version;
@@ -260,10 +261,13 @@ export function serveFiles(
   }
 
   /** The bytes of a file as they are sent. */
-  function represent({ req, res, target }: Exchange, found: FoundFile, version: Version) {
-    const { body, type, older } = version;
+  function represent(
+    { req, res, target }: Exchange,
+    found: FoundFile,
+    { version: { body, type, older }, status }: { readonly version: Version; readonly status: number },
+  ) {
     if (document && DOCUMENT.test(found.file)) {
-      return document({ req, res, body, type, path: found.path });
+      return document({ req, res, status, body, type, path: found.path });
     }
     const asked = stylesheetVersion(found, target);
     if (asked === undefined) return body;

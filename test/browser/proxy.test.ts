@@ -1,5 +1,6 @@
 // Pages that a back end makes of templates, with an edit of one: behind `proxy`, and in a server with live() in it.
 
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -20,6 +21,9 @@ interface App extends AsyncDisposable {
   readonly hot: Live;
   readonly url: string;
   readonly views: Folder;
+  /** Takes the back end away, and brings it back. */
+  stop(): void;
+  restart(): Promise<void>;
   /** Opens a page, waits until it hears the server, and marks it: a reload takes the mark away. */
   open(path?: string): Promise<Page>;
 }
@@ -94,6 +98,14 @@ async function run(way: 'proxy' | 'live'): Promise<App> {
     hot,
     url,
     views,
+    stop: () => {
+      backend.close();
+      backend.closeAllConnections();
+    },
+    restart: async () => {
+      backend.listen(Number(new URL(target).port), '127.0.0.1');
+      await once(backend, 'listening');
+    },
     open: async (path = 'page') => {
       const page = await context.newPage();
       await page.goto(url + path);
@@ -217,6 +229,24 @@ test('an error page that can come back by itself is shown, and so is the page wh
   await see(page, 'document.body.textContent', 'broken is not defined');
   site.views.write('list.ejs', VIEWS['list.ejs'].replace('>list', '>mended'));
   await see(page, 'document.body.textContent', 'mended');
+});
+
+test('a page whose back end is away stays, says so, and is loaded anew when that is back', async () => {
+  await using site = await run('proxy');
+  const page = await site.open();
+  await typeInto(page, '#i', 'typed');
+  site.stop();
+  site.hot.reload();
+  const bar = 'document.querySelector("live-sse-bar")?.shadowRoot.textContent';
+  await see(page, bar, 'The new page was answered with 502. It is shown once that is mended.');
+  await stays(page);
+  site.views.write('page.ejs', VIEWS['page.ejs'].replace('<%= name %>', 'back'));
+  await site.restart();
+  await see(page, '[window.marker ?? 0, i.value, document.querySelector("h1").textContent]', [
+    0,
+    'typed',
+    'back',
+  ]);
 });
 
 test('a page that answers a form is never asked for by GET', async () => {

@@ -1,5 +1,7 @@
 // A reload that keeps your place: what a user has done to a page is there in the next one too.
 
+import { rmSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { start } from '../../src/index.ts';
@@ -260,6 +262,37 @@ test('the place is kept when the server was away in between', async () => {
     true,
     456,
   ]);
+});
+
+test('the place is kept while another page stands in: what is not found, and an error that is shown', async () => {
+  const body = '<input id=i><p style="height:4000px">';
+  const broken = (req: IncomingMessage, res: ServerResponse, next: () => void) => {
+    if (!isBroken || req.url !== '/') return next();
+    res.writeHead(500, { 'Content-Type': 'text/html' }).end('<!doctype html><h1>broken</h1>');
+  };
+  let isBroken = false;
+  await using site = await serve({ 'index.html': html(body), 'a.js': '' }, { middleware: [broken] });
+  const page = await site.open(`${site.server.url}index.html`);
+  const title = 'document.querySelector("h1")?.textContent';
+  await typeInto(page, '#i', 'typed');
+  await page.evaluate('scrollTo(0, 456)');
+  rmSync(site.folder.file('index.html'));
+  await see(page, title, 'Nothing here yet');
+  site.folder.write('index.html', html(body));
+  await see(page, '[document.querySelector("#i")?.value, scrollY]', ['typed', 456]);
+
+  await page.goto(site.server.url);
+  await typeInto(page, '#i', 'typed');
+  await page.evaluate('scrollTo(0, 456)');
+  isBroken = true;
+  site.server.reload();
+  await see(page, title, 'broken');
+  await page.evaluate('window.marker = 1');
+  site.server.reload();
+  await see(page, `[window.marker ?? 0, ${title}]`, [0, 'broken']);
+  isBroken = false;
+  site.server.reload();
+  await see(page, '[document.querySelector("#i")?.value, scrollY]', ['typed', 456]);
 });
 
 test.after(async () => {
