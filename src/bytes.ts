@@ -11,7 +11,7 @@ const LARGE = 32 * 1024 * 1024;
 const CHUNK = { least: 16 * 1024, most: 512 * 1024 };
 /** How long after a look (ms) a file that only grew is taken to be in the middle of a slow save. */
 const GROWS = 500;
-/** Less than this is written in one go; what is written in pieces shows pieces of that size at the least. */
+/** Less than this is written in one go; what is written in pieces shows pieces of that size at the least, or of its multiples. */
 const PIECE = 4096;
 /** Of a file that lost so much of its length, the rest is likely to come yet. */
 const LOST = 1 / 8;
@@ -96,11 +96,12 @@ export function createBytes(): Bytes {
 // A slow save: in one go with the look before, or between the emptying of the file and its last byte. A file that is only
 // ever added to is complete at any time.
 function isPart(before: Known | undefined, now: Reading): boolean {
-  if (!before) return now.size === 0;
+  if (!before) return now.size % PIECE === 0;
   const isContinued = before.size > 0 && now.size > before.size && now.start === before.digest;
   if (isContinued) return before.at !== undefined && performance.now() - before.at < GROWS;
   if (now.size < PIECE) return now.size === 0 && before.size > 0;
-  return now.end !== before.end || now.size < before.size * (1 - LOST);
+  const isCut = now.size % PIECE === 0 && now.size !== before.size;
+  return isCut || now.end !== before.end || now.size < before.size * (1 - LOST);
 }
 
 // Learned bytes, and an event although nothing happened to the file since: that event belongs to a change which was

@@ -84,10 +84,25 @@ for (const size of [0, 1, 512 * 1024 - 1, 512 * 1024, 512 * 1024 + 1, 2_000_000]
 
 const text = `${'.a { color: red }\n'.repeat(1000)}`;
 const other = text.replaceAll('red', 'blue');
-const parts: [string, string, string, number | 'different'][] = [
+const parts: [string, string | undefined, string, number | 'different'][] = [
   ['the first piece', text, other.slice(0, 4100), 4100],
   ['the first piece, if it ends like the whole', text, other.slice(0, 18 * 300), 18 * 300],
   ['all but the last piece', text, other.slice(0, -5), other.length - 5],
+  [
+    'most of it, as buffers cut it, if it ends like the whole',
+    `${text}\n\n`,
+    `${'a {}\n\n\n\n'.repeat(2048)}`,
+    16384,
+  ],
+  [
+    'the same length again, of whole buffers',
+    'a {}\n\n\n\n'.repeat(512),
+    'b {}\n\n\n\n'.repeat(512),
+    'different',
+  ],
+  ['the first buffers of a new file', undefined, 'a'.repeat(8192), 8192],
+  ['a new file', undefined, 'a'.repeat(8193), 'different'],
+  ['nothing yet of a new file', undefined, '', 0],
   ['nothing yet', text, '', 0],
   ['nothing yet, of a file of one piece', 'a', '', 0],
   ['the whole', text, other, 'different'],
@@ -98,7 +113,7 @@ const parts: [string, string, string, number | 'different'][] = [
 
 for (const [name, before, now, expected] of parts) {
   test(`compare() of ${name} is ${expected}`, async () => {
-    using site = folder({ 'a.css': before });
+    using site = folder(before === undefined ? {} : { 'a.css': before });
     const bytes = createBytes();
     await bytes.learn(site.file('a.css'));
     site.write('a.css', now);
@@ -134,7 +149,7 @@ test('compare() of a very large file is by its time', async () => {
   using site = folder({ a: '' });
   const bytes = createBytes();
   const file = site.file('a');
-  truncateSync(file, 100 * 1024 * 1024);
+  truncateSync(file, 100 * 1024 * 1024 + 1);
   utimesSync(file, 1, 1);
   await bytes.compare(file);
   assert.is(await bytes.compare(file), 'same');

@@ -155,10 +155,13 @@ const PAUSE = 190;
 const PATIENCE = 4500;
 
 /** Writes it piece by piece. If the machine is so busy that it takes far longer than asked for, its pieces are complete. */
-async function inChunks(site: Disk, content: string, ms: number): Promise<void> {
-  const chunks = 20;
-  const size = Math.ceil(content.length / chunks);
-  const handle = await open(site.file('a.css'), 'w');
+async function inChunks(
+  site: Disk,
+  content: string,
+  { ms, name = 'a.css', size = Math.ceil(content.length / 20) }: { ms: number; name?: string; size?: number },
+): Promise<void> {
+  const chunks = Math.ceil(content.length / size);
+  const handle = await open(site.file(name), 'w');
   const pieces: string[] = [];
   let isLate = false;
   const begun = performance.now();
@@ -170,7 +173,7 @@ async function inChunks(site: Disk, content: string, ms: number): Promise<void> 
     const now = performance.now();
     isLate ||= (at > 0 && now - before > PAUSE) || now - begun > PATIENCE;
     pieces.push(content.slice(0, at + size));
-    if (isLate) for (const piece of pieces.splice(0)) site.allow({ 'a.css': piece });
+    if (isLate) for (const piece of pieces.splice(0)) site.allow({ [name]: piece });
   }
   await handle.close();
 }
@@ -192,7 +195,7 @@ const slow = (ms: number): Kind => ({
   files: { 'a.css': large(0) },
   async save(site, round) {
     site.allow({ 'a.css': large(round + 1) });
-    await inChunks(site, large(round + 1), ms);
+    await inChunks(site, large(round + 1), { ms });
     return { 'a.css': large(round + 1) };
   },
 });
@@ -223,6 +226,18 @@ const kinds: Kind[] = [
   twice(60),
   slow(30),
   { ...slow(2000), lanes: 40, rounds: 5 },
+  {
+    name: 'a new file of 200 KB, buffer by buffer',
+    files: {},
+    lanes: 40,
+    rounds: 5,
+    async save(site, round) {
+      const content = { [`new-${round}.css`]: large(round) };
+      site.allow(content);
+      await inChunks(site, large(round), { ms: 300, name: `new-${round}.css`, size: 8192 });
+      return content;
+    },
+  },
   {
     name: 'temporary file and rename',
     files: { 'a.css': 'old' },
