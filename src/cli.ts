@@ -71,7 +71,10 @@ const FLAGS: readonly Flag[] = [
   },
   { name: 'isolate', help: 'Isolate the pages from other origins, for SharedArrayBuffer' },
   { name: 'allow', value: '<host>', help: 'Serve this host name too; .name takes subdomains (repeatable)' },
-  { name: 'follow-symlinks', help: 'Serve symbolic links that lead out of the folder' },
+  {
+    name: 'follow-symlinks',
+    help: 'Serve symbolic links that lead out of the folder, and watch what they lead to',
+  },
   { name: 'quiet', short: 'q', help: 'Print only the address and what goes wrong' },
   { name: 'version', short: 'v', help: 'Print the version' },
   { name: 'help', short: 'h', help: 'Print this help' },

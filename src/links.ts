@@ -1,5 +1,5 @@
 // Symbolic links inside the watched folders: what one leads to has two names, and a page may use either.
-// Targets outside of the watched folders are none of ours: their changes are not even looked for.
+// Targets outside of the watched folders are none of ours, and their changes not even looked for, unless links are followed.
 
 import { readlink, realpath } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
@@ -19,28 +19,42 @@ export interface Links {
   asWatched(real: string): Promise<string | undefined>;
 }
 
-export function createLinks(roots: readonly string[]): Links {
+/** @param follow hears, once, of each real path outside of the watched folders that a link leads to: it is watched too */
+export function createLinks(roots: readonly string[], follow?: (real: string) => void): Links {
   const targets = new Map<string, string>();
+  const followed: string[] = [];
 
   async function asWatched(real: string): Promise<string | undefined> {
-    for (const root of roots) {
-      const base = await realpath(root).catch(() => root);
+    for (const root of [...roots, ...followed]) {
+      const base = await realOf(root);
       if (isWithin(base, real)) return join(root, relative(base, real));
     }
     return undefined;
   }
 
+  /** Has it watched from now on, unless a watched folder is in it: that might be the whole disk. */
+  async function added(real: string): Promise<string | undefined> {
+    if (!follow) return undefined;
+    for (const root of roots) if (isWithin(real, await realOf(root))) return undefined;
+    if (!followed.includes(real)) {
+      followed.push(real);
+      follow(real);
+    }
+    return real;
+  }
+
   return {
     async put(link) {
       const real = await realpath(link).catch(() => nextOf(link));
-      const target = real === undefined ? undefined : await asWatched(real);
+      const target = real === undefined ? undefined : ((await asWatched(real)) ?? (await added(real)));
       if (target === undefined || target === link) targets.delete(link);
       else targets.set(link, target);
     },
     delete: (link) => void targets.delete(link),
     target: (link) => targets.get(link),
     withAliases(change) {
-      const changes = [change];
+      // What is followed has only the names that its links give it.
+      const changes = roots.some((root) => isWithin(root, change.file)) ? [change] : [];
       for (const [link, target] of targets) {
         if (isWithin(target, change.file))
           changes.push({ ...change, file: link + change.file.slice(target.length) });
@@ -60,6 +74,10 @@ export function isWithin(dir: string, file: string, separator: string = sep): bo
   const begin = dir.endsWith(separator) ? dir : dir + separator;
   if (file === dir || file.startsWith(begin)) return true;
   return separator === '\\' && (file + separator).toLowerCase().startsWith(begin.toLowerCase());
+}
+
+function realOf(path: string): Promise<string> {
+  return realpath(path).catch(() => path);
 }
 
 // A link that leads to nothing yet.

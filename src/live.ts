@@ -146,6 +146,8 @@ interface WiringOptions extends LiveOptions {
   readonly run?: string;
   readonly isSource: (file: string) => boolean;
   readonly runKill?: boolean;
+  /** Links that lead out of the folders are served: what they lead to is watched. @default false */
+  readonly followSymlinks?: boolean;
   /** The texts of stylesheets as they are served, where they are served as they are on the disk. */
   readonly texts?: ReadTexts;
 }
@@ -213,6 +215,7 @@ export function wire(options: WiringOptions): Wiring {
   const watcher = watch(options.watched, build?.take ?? publish, {
     ignore: [options.ignore ?? []].flat(),
     poll: options.poll ?? false,
+    followSymlinks: options.followSymlinks ?? false,
     onWarning: news.tell,
   });
 

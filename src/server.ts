@@ -58,7 +58,7 @@ export interface StartOptions extends LiveOptions {
   readonly run?: string;
   /** A newer change ends the run under way, instead of following it. @default false */
   readonly runKill?: boolean;
-  /** Serves symbolic links that lead out of the folder too. @default false */
+  /** Serves symbolic links that lead out of the folder too, and watches what they lead to. @default false */
   readonly followSymlinks?: boolean;
 }
 

@@ -27,6 +27,8 @@ export type { Matcher } from './ignore.ts';
 export interface WatchOptions {
   /** Beside what never counts: hidden files, `node_modules`, editors' temporary files. */
   readonly ignore?: readonly Matcher[];
+  /** Watches what symbolic links lead to outside of the folders, under the links' names. @default false */
+  readonly followSymlinks?: boolean;
   /** Look every so many ms instead of being told by the system. @default false */
   readonly poll?: number | false;
   /** Gets one line for each thing the user should know of. */
@@ -70,18 +72,17 @@ export function watch(
   onBatch: (changes: readonly Change[], since: number) => void,
   options: WatchOptions = {},
 ): Watcher {
-  const { ignore = [], poll = false, onWarning = () => {} } = options;
-  const roots = dirs.map((dir): Root => {
-    const path = resolve(dir);
-    return { path, ignores: createIgnore(path, ignore), base: path };
-  });
+  const { ignore = [], followSymlinks = false, poll = false, onWarning = () => {} } = options;
+  const toRoot = (path: string): Root => ({ path, ignores: createIgnore(path, ignore), base: path });
+  const own = dirs.map((dir) => resolve(dir));
+  const roots = own.map(toRoot);
   let stamp = fileClock();
   let events = 0;
   let closed = false;
   let mistaken = false;
   let patrols: NodeJS.Timeout | undefined;
   const errands = new Set<Promise<void>>();
-  const links = createLinks(roots.map(({ path }) => path));
+  const links = createLinks(own, followSymlinks ? follow : undefined);
   const preferred = new Set<string>();
   const unreadable = new Set<string>();
   const holder = createHolder({ poll, accepts, onWarning });
@@ -91,7 +92,7 @@ export function watch(
 
   function isBusy(): boolean {
     try {
-      return roots.some(({ path }) => {
+      return own.some((path) => {
         const lock = findLock(path);
         return lock !== undefined && isLocked(lock);
       });
@@ -146,6 +147,12 @@ export function watch(
     await links.put(link);
     const stats = await stat(link).catch(() => undefined);
     return stats?.isFile() ?? false;
+  }
+
+  /** The walk at start comes to it by itself. */
+  function follow(path: string): void {
+    roots.push(toRoot(path));
+    if (patrols) errand(patrol());
   }
 
   // --- The watched folders themselves ---
@@ -253,7 +260,7 @@ export function watch(
 
   const started = stamp;
   let surveyed = false;
-  if (poll === false) warnOfSilence(roots, onWarning);
+  if (poll === false) warnOfSilence(own, onWarning);
   const globs = loadGlobs(ignore);
   const ready = begin();
   const learned = ready.then(learn);
@@ -292,14 +299,14 @@ export function watch(
   };
 }
 
-function warnOfSilence(roots: readonly Root[], onWarning: (line: string) => void): void {
+function warnOfSilence(roots: readonly string[], onWarning: (line: string) => void): void {
   let mounts = '';
   try {
     mounts = readFileSync('/proc/self/mounts', 'utf8');
   } catch {
     return; // no Linux: no such list
   }
-  for (const { path } of roots) {
+  for (const path of roots) {
     const type = silentMount(mounts, path);
     if (type === undefined) continue;
     onWarning(

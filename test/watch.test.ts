@@ -336,6 +336,36 @@ test('watch() follows no symlink out of the root, and survives those that lead n
   assert.equal(it.warnings, []);
 });
 
+test('watch() with followSymlinks: what links lead to outside of the root has their names', async () => {
+  using outside = folder({ 'file.css': 'old', 'x/deep/a.css': 'old', 'y/b.css': 'old', 'other.css': 'old' });
+  const home = folder({ 'site/a.css': 'old' });
+  symlinkSync(outside.file('file.css'), home.file('site/file.css'));
+  symlinkSync(outside.file('x'), home.file('site/x'));
+  symlinkSync(outside.file('x/deep'), home.file('site/deep'));
+  symlinkSync('..', home.file('site/up'));
+  await tick();
+  await using it = await watched(home, { followSymlinks: true }, [home.file('site')]);
+  outside.write('file.css', 'new');
+  outside.write('x/deep/a.css', 'new');
+  outside.write('other.css', 'none of ours');
+  home.write('beside.css', 'none of ours');
+  home.write('site/a.css', 'new');
+  const names = ['file.css', 'x/deep/a.css', 'deep/a.css', 'a.css'].map((name) => `site/${name}`);
+  await it.announced(Object.fromEntries(names.map((name) => [name, 'new'])));
+  assert.equal(new Set(it.told()), new Set(names.map((name) => `change ${name}`)));
+
+  // One that is made later, and led elsewhere.
+  symlinkSync(outside.file('y'), home.file('site/y'));
+  await it.announced({ 'site/y/b.css': 'old' });
+  outside.write('y/b.css', 'new');
+  await it.announced({ 'site/y/b.css': 'new' });
+  rmSync(home.file('site/y'));
+  symlinkSync(outside.file('x'), home.file('site/y'));
+  outside.write('x/deep/a.css', 'newer');
+  await it.announced({ 'site/y/deep/a.css': 'newer' });
+  assert.equal(it.warnings, []);
+});
+
 test('watch() twice in one process: both see a root that is made again', async () => {
   using home = folder({ 'site/x/a.css': 'old' });
   await using one = await watched(folder(), {}, [home.file('site')]);
