@@ -6,7 +6,7 @@
 // mounts.ts (where the system is silent), git.ts (is a checkout under way?), hold.ts (how a folder is watched), poll.ts (and
 // how where that cannot be).
 
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -307,11 +307,19 @@ function warnOfSilence(roots: readonly string[], onWarning: (line: string) => vo
     return; // no Linux: no such list
   }
   for (const path of roots) {
-    const type = silentMount(mounts, path);
+    const type = silentMount(mounts, realOf(path));
     if (type === undefined) continue;
     onWarning(
       `"${path}" is on a ${type} mount, which may not tell of changes made elsewhere. If saves go unnoticed: --poll`,
     );
     return;
+  }
+}
+
+function realOf(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path; // not there yet
   }
 }
