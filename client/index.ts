@@ -21,7 +21,7 @@ const EARLY = 5000;
 const script = document.currentScript;
 const twice = Symbol.for('live-sse');
 if (script && !(twice in window)) {
-  Object.assign(window, { [twice]: true });
+  (window as unknown as Record<symbol, true>)[twice] = true;
   run(script);
 }
 
@@ -31,9 +31,7 @@ function run(script: HTMLOrSVGScriptElement): void {
   const url = new URL(written, performance.getEntriesByType('navigation')[0]?.name || location.href);
   const base = url.href.replace(/\/client\.js.*$/, '');
   // The tag is relative, and names the path below the root of the server; what is before that a proxy has added.
-  const prefix = /^\.\.?\//.test(written)
-    ? url.pathname.slice(0, -written.replace(/^(\.\.?\/)+/, '/').length)
-    : '';
+  const prefix = url.pathname.slice(0, -written.replace(/^(\.\.?\/)*\/?/, '/').length);
   const toPath = (path: string) => pathIn(prefix + path, url.href);
   const { id: stamp = '', file, source, plain } = script.dataset;
   const own = file && toPath(file);
@@ -68,34 +66,35 @@ function run(script: HTMLOrSVGScriptElement): void {
   let overlay: Promise<typeof import('./overlay.ts')> | undefined;
 
   const receive = ({ type, data, id }: StreamEvent) => {
-    if (type === 'failure') return fail(JSON.parse(data));
+    if (type === 'failure') return fail(parse(data) as Failure);
     if (type !== 'css' && type !== 'reload') {
       return void dispatchEvent(new CustomEvent(`live-sse:${type}`, { detail: parse(data) }));
     }
     page.heard = id;
     if (overlay) fail(null);
-    const told: Pick<PageEvent, 'paths' | 'gone'> & { texts?: Texts } = JSON.parse(data);
+    const told = parse(data) as Pick<PageEvent, 'paths' | 'gone'> & { texts?: Texts };
     const paths = told.paths.map(toPath);
     const all = !paths[0];
     if (all || paths.some(uses)) take({ ...told, id, paths, all: all && type });
   };
 
-  const add = (change: Change) => {
+  /** For the next turn, which comes in so many milliseconds; 0: not by itself. */
+  const keep = (change: Change, ms: number) => {
     due = due
       ? {
           id: page.heard,
           paths: [...due.paths, ...change.paths],
           gone: [...(due.gone ?? []), ...(change.gone ?? [])],
-          all: due.all === 'reload' ? due.all : change.all || due.all,
+          all: (due.all !== 'reload' && change.all) || due.all,
         }
       : change;
+    clearTimeout(timer);
+    if (ms) timer = setTimeout(obey, ms);
   };
 
   const take = (change: Change) => {
-    add(change);
-    clearTimeout(timer);
-    if (document.hidden) timer = setTimeout(obey, HIDDEN);
-    else obey();
+    keep(change, document.hidden ? HIDDEN : 0);
+    document.hidden || obey();
   };
 
   const fail = (failure: Failure | null) => {
@@ -119,11 +118,8 @@ function run(script: HTMLOrSVGScriptElement): void {
       // The server is away, or a policy lets no part of ours in. If that lasts, only a plain reload is left.
       if (change && misses !== 1 && (await fetch(location.href).catch(() => undefined))) location.reload();
     }
-    if (!change) return;
-    add(change);
-    clearTimeout(timer);
     // Nobody waits for it in a page that is not seen, and one whose load changes its own file would never come to rest.
-    if (!document.hidden) timer = setTimeout(obey, REST);
+    if (change) keep(change, document.hidden ? 0 : REST);
   };
 
   document.addEventListener('visibilitychange', () => document.hidden || obey());

@@ -28,7 +28,7 @@ export function restorePlace(key: string): void {
     scroll.filter(isMissing);
     if (performance.now() < end) requestAnimationFrame(put);
   };
-  for (const type of ['wheel', 'keydown', 'pointerdown']) {
+  for (const type of ['keydown', 'pointerdown', 'wheel']) {
     addEventListener(type, () => (over = true), true);
   }
   // What the scripts of the page have set up since comes before what the user did.

@@ -47,8 +47,8 @@ export function isLater(id: string, other: string): boolean {
 
 /** The boot and the number in an id. */
 export function splitId(id: string): readonly [boot: string, n: number] {
-  const dash = id.lastIndexOf('-');
-  return [id.slice(0, dash), Number(id.slice(dash + 1))];
+  const [boot = '', n] = id.split('-');
+  return [boot, Number(n)];
 }
 
 /**
@@ -71,7 +71,7 @@ export function openStream(url: string, cursor: () => string, onEvent: (event: S
   };
   const connect = () => {
     source?.close();
-    const own = new EventSource(`${url}?texts&lastEventId=${encodeURIComponent(cursor())}`);
+    const own = new EventSource(`${url}?texts&lastEventId=${cursor()}`);
     source = own;
     hear();
     const receive = ({ type, data, lastEventId }: MessageEvent<string>) => {
@@ -85,7 +85,7 @@ export function openStream(url: string, cursor: () => string, onEvent: (event: S
     const listen = (types: readonly string[]) => {
       for (const type of types) own.addEventListener(type, receive); // a second time does nothing
     };
-    listen(['failure', 'css', 'reload', 'hello', 'ping', 'message']);
+    listen(['failure', 'css', 'reload', 'hello', 'ping']);
     own.onopen = hear;
     own.onerror = () => {
       // Given up for good: after an answer that was no stream, and in Firefox after some of its own kinds of failure.
@@ -169,8 +169,7 @@ export function join(base: string, id: string, worker: string, onEvent: (event: 
     if (document.hidden) return;
     if (port) {
       // Counted in beats and not in time: a page that was busy itself has made no beats meanwhile.
-      unanswered++;
-      if (unanswered > PATIENCE) helpItself();
+      if (++unanswered > PATIENCE) helpItself();
       // A worker whose process has died says nothing for ever, but a new one can be had.
       if (unanswered % 8 === 4) employ();
       say('ping');

@@ -4,6 +4,7 @@
 /** Milliseconds that a worker's script takes to come, where that is not known. */
 const START = 5000;
 
+const UNNAMED = 'iframe:not([src])';
 /** So many loads are remembered, for the parts that come later: a page of many modules soon has more than the usual 250. */
 export const TOLD = 10_000;
 
@@ -63,7 +64,7 @@ export function watchUses(
         loaded.add(path);
         // It was on its way, and may be what the file was before. Chromium takes the end of a worker's script for its start.
         const start = startTime - (duration < 0 ? START : 0);
-        if (start < Number(denied.get(path))) onLate(path, start); // NaN comes after nothing
+        if (start < (denied.get(path) as number)) onLate(path, start); // nothing is before undefined
       }
       // In WebKit our own worker is among them.
       if (initiatorType === 'other' && /js$/.test(path) && entry.name !== ours) workers = true;
@@ -79,6 +80,9 @@ export function watchUses(
   const isOwn = (path: string) => isOwnFile(path, pathOf(location.href), own);
   const uses = (path: string) => {
     note(observer.takeRecords());
+    // What has no address of its own (srcdoc, or written by a script) has no script of ours either.
+    for (const { contentDocument: inner } of document.querySelectorAll<HTMLIFrameElement>(UNNAMED))
+      note(inner?.defaultView?.performance.getEntriesByType('resource') ?? []);
     if (unknown || (workers && !/\.(css|html?)$/.test(path))) return true;
     if (loaded.has(path) || isOwn(path) || isNamed(path)) return true;
     denied.set(path, performance.now());

@@ -588,6 +588,33 @@ test('a missing page that appears is shown', async () => {
   await see(page, 'document.body.textContent', 'docs');
 });
 
+for (const [kind, frame] of [
+  ['srcdoc', '<iframe id=f srcdoc="<link rel=stylesheet href=a.css><p>"></iframe>'],
+  [
+    'what a script has written',
+    `<iframe id=f></iframe><script>
+      f.contentDocument.write('<link rel=stylesheet href=a.css><p>'); f.contentDocument.close()</script>`,
+  ],
+]) {
+  test(`a page reacts to what a frame loads that is no page of its own: ${kind}`, async () => {
+    await using site = await serve({
+      'index.html': html('', frame),
+      'a.css': 'p { width: 1px }',
+      'b.css': '',
+    });
+    const page = await site.open();
+    const width = 'f.contentWindow.getComputedStyle(f.contentDocument.querySelector("p")).width';
+    await see(page, width, '1px');
+    const saved = changes(site.server, 1);
+    site.folder.write('b.css', 'p { width: 3px }');
+    await saved;
+    await heard(page, site.server);
+    await stays(page);
+    site.folder.write('a.css', 'p { width: 2px }');
+    await see(page, width, '2px');
+  });
+}
+
 test('only the frame whose page changed is reloaded', async () => {
   await using site = await serve({
     'index.html': html(
