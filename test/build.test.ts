@@ -96,6 +96,41 @@ test('a failed run is a failure with its output, until a good one, even one that
   );
 });
 
+test('what a failed run has changed is held, and told with what the next good one changes', async () => {
+  await using made = await project({
+    build: `
+      import { readFileSync, writeFileSync } from 'node:fs';
+      const page = readFileSync('src/index.html', 'utf8');
+      if (page === 'broken') {
+        writeFileSync('dist/a.css', 'half a build');
+        process.exit(1);
+      }
+      writeFileSync('dist/index.html', page);
+    `,
+  });
+  const { server, files, builds } = made;
+  await until('the first build', () => builds.length === 1);
+  using stream = await openStream(`${server.url}__events`);
+  await stream.next('hello');
+  const before = stream.events.length;
+  files.write('src/index.html', 'broken');
+  await stream.next('failure');
+  assert.is(readFileSync(files.file('dist/a.css'), 'utf8'), 'half a build');
+  files.write('src/index.html', '<!doctype html><title>two</title>');
+  await until('the good build', () => builds.length === 3);
+  server.send('after');
+  await stream.next('after');
+  const told = stream.events.slice(before).filter(({ type }) => type !== 'ping' && type !== 'hello');
+  assert.equal(
+    told.map(({ type, data }) => [type, JSON.parse(data)?.paths]),
+    [
+      ['failure', undefined],
+      ['reload', ['/a.css', '/index.html']],
+      ['after', undefined],
+    ],
+  );
+});
+
 test('runKill: a newer change ends the run under way, and only its own run is told', async () => {
   await using made = await project({
     runKill: true,
