@@ -212,7 +212,7 @@ test('live-sse --run leaves no process of the command behind', async () => {
   assert.equal(pids.map(isAlive), [true, true]);
   running.child.kill('SIGTERM');
   assert.is(await running.ended, 0);
-  assert.equal(pids.map(isAlive), [false, false]);
+  await until('both to be dead', () => !pids.some(isAlive));
 });
 
 test('live-sse --open opens the address in the browser', async () => {
