@@ -17,6 +17,8 @@ export interface BuildOptions {
   /** Run after run has changed its own sources, this file last. */
   readonly onLoop: (file: string) => void;
   readonly onOutput: (text: string | Buffer) => void;
+  /** A run was good: the failure of an earlier one stands no longer. What it changed is published next. */
+  readonly onGood: () => void;
   /** A run has ended; without a failure it was good, and what it changed is published. */
   readonly onEnd: (ms: number, failure?: Failure) => void;
 }
@@ -35,7 +37,7 @@ export interface Build {
 const LOOP = 10;
 
 export function createBuild(command: string, options: BuildOptions): Build {
-  const { kill, isSource, quiet, publish, onSources, onLoop, onOutput, onEnd } = options;
+  const { kill, isSource, quiet, publish, onSources, onLoop, onOutput, onGood, onEnd } = options;
   const held = new Map<string, Change>();
   let heldSince = 0;
   let chained = 0;
@@ -53,6 +55,7 @@ export function createBuild(command: string, options: BuildOptions): Build {
 
   async function end(ms: number, failure?: Failure): Promise<void> {
     await quiet();
+    if (!failure) onGood();
     // What a failed run has changed, and what the next one is about to, waits: half a build is not to be seen.
     if (!failure && !runner.running) release();
     onEnd(ms, failure);

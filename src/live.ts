@@ -231,6 +231,9 @@ export function wire(options: WiringOptions): Wiring {
           `The command given as run changes "${relative('.', file)}", which it builds from, and so runs again and again. Let it write elsewhere, or ignore that file`,
         ),
       onOutput: (text) => news.emit('output', text),
+      onGood: () => {
+        broken = undefined;
+      },
       onEnd: (ms, failure) => {
         broken = failure;
         stream.fail(failure);

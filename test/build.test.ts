@@ -1,7 +1,8 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type LiveEvents, start } from '../src/index.ts';
-import { type Folder, folder, get, navigation, openStream, until } from './harness.ts';
+import { type LiveEvents, type StartOptions, start } from '../src/index.ts';
+import { type Folder, folder, get, isAlive, navigation, openStream, until, within } from './harness.ts';
 
 /** A build in one line: copies what is in src to dist, slowly if it is asked to, and fails at the word "broken". */
 const BUILD = `
@@ -23,18 +24,23 @@ interface Project extends AsyncDisposable {
   readonly output: () => string;
 }
 
-async function project(options: { slow?: boolean } = {}): Promise<Project> {
+interface ProjectOptions extends Pick<StartOptions, 'runKill'> {
+  readonly build?: string;
+  readonly slow?: boolean;
+}
+
+async function project({ build = BUILD, slow = false, ...options }: ProjectOptions = {}): Promise<Project> {
   const files = folder({
-    'build.mjs': BUILD,
+    'build.mjs': build,
     'src/index.html': '<!doctype html><title>one</title>',
     'src/a.css': 'a{}',
-    ...(options.slow ? { '.slow': '' } : {}),
+    ...(slow ? { '.slow': '' } : {}),
   });
   const builds: LiveEvents['build'][] = [];
   let output = '';
   const cwd = process.cwd();
   process.chdir(files.path); // the command runs in the working folder
-  const server = await start({ root: 'dist', watch: 'src', run: 'node build.mjs', port: 0 });
+  const server = await start({ root: 'dist', watch: 'src', run: 'node build.mjs', port: 0, ...options });
   process.chdir(cwd);
   server.on('build', (build) => builds.push(build));
   server.on('output', (text) => {
@@ -88,6 +94,84 @@ test('a failed run is a failure with its output, until a good one, even one that
     builds.map(({ ok }) => ok),
     [true, false, true],
   );
+});
+
+test('what a failed run has changed is held, and told with what the next good one changes', async () => {
+  await using made = await project({
+    build: `
+      import { readFileSync, writeFileSync } from 'node:fs';
+      const page = readFileSync('src/index.html', 'utf8');
+      if (page === 'broken') {
+        writeFileSync('dist/a.css', 'half a build');
+        process.exit(1);
+      }
+      writeFileSync('dist/index.html', page);
+    `,
+  });
+  const { server, files, builds } = made;
+  await until('the first build', () => builds.length === 1);
+  using stream = await openStream(`${server.url}__events`);
+  await stream.next('hello');
+  const before = stream.events.length;
+  files.write('src/index.html', 'broken');
+  await stream.next('failure');
+  assert.is(readFileSync(files.file('dist/a.css'), 'utf8'), 'half a build');
+  files.write('src/index.html', '<!doctype html><title>two</title>');
+  await until('the good build', () => builds.length === 3);
+  server.send('after');
+  await stream.next('after');
+  const told = stream.events.slice(before).filter(({ type }) => type !== 'ping' && type !== 'hello');
+  assert.equal(
+    told.map(({ type, data }) => [type, JSON.parse(data)?.paths]),
+    [
+      ['failure', undefined],
+      ['reload', ['/a.css', '/index.html']],
+      ['after', undefined],
+    ],
+  );
+});
+
+test('runKill: a newer change ends the run under way, and only its own run is told', async () => {
+  await using made = await project({
+    runKill: true,
+    build: `
+      import { cpSync, readFileSync } from 'node:fs';
+      console.log('begun');
+      if (readFileSync('src/index.html', 'utf8').includes('one')) setInterval(() => {}, 1000);
+      else cpSync('src', 'dist', { recursive: true });
+    `,
+  });
+  const { server, files, builds } = made;
+  await until('the first run', () => made.output() === 'begun\n');
+  files.write('src/index.html', '<!doctype html><title>two</title>');
+  await until('the end of a run', () => builds.length > 0);
+  assert.equal(
+    builds.map(({ ok }) => ok),
+    [true],
+  );
+  assert.is(made.output(), 'begun\nbegun\n');
+  assert.match((await get(server.url, '/', { headers: navigation })).text, /<title>two/);
+});
+
+test('close() of the server ends the run under way with all its processes', async () => {
+  await using made = await project({
+    build: `
+      import { spawn } from 'node:child_process';
+      import { appendFileSync } from 'node:fs';
+      if (!process.argv[2]) spawn(process.execPath, ['build.mjs', 'child'], { stdio: 'inherit' });
+      appendFileSync('pids', process.pid + '\\n');
+      setInterval(() => {}, 1000);
+    `,
+  });
+  const { server, files } = made;
+  const pids = await until('both processes', () => {
+    const text = existsSync(files.file('pids')) ? readFileSync(files.file('pids'), 'utf8') : '';
+    const found = text.split('\n').filter(Boolean).map(Number);
+    return found.length === 2 && found;
+  });
+  assert.equal(pids.map(isAlive), [true, true]);
+  await within('the server to close', server.close());
+  await until('both to be dead', () => !pids.some(isAlive));
 });
 
 test('a page waits for the build, and hears of it if that takes long', async () => {

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { renderUnicodeCompact } from 'uqr';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { folder, get, navigation, openStream, raw, until, within } from './harness.ts';
+import { folder, get, isAlive, navigation, openStream, raw, until, within } from './harness.ts';
 
 const cli = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
 
@@ -126,6 +126,95 @@ test('live-sse --watch tells every page of a change outside of the root; --ignor
   assert.not.match(running.out(), /a\.log/);
 });
 
+test('live-sse --poll looks at the disk, and takes no watch of the system', async () => {
+  using site = folder({ 'a.css': 'old' });
+  using running = run([site.path, '-p', '0', '--poll=50']);
+  using stream = await openStream(`${await running.url()}__events`);
+  await stream.next('hello');
+  site.write('a.css', 'new');
+  assert.is((await stream.next('css')).data, '{"paths":["/a.css"]}');
+  if (process.platform !== 'linux') return; // has /proc, which tells of watches
+  const fdinfo = `/proc/${running.child.pid}/fdinfo`;
+  for (const name of readdirSync(fdinfo))
+    assert.not.match(readFileSync(`${fdinfo}/${name}`, 'utf8'), /^inotify /m);
+});
+
+test('live-sse --proxy takes a back end for everything, and others for what is below a URL', async () => {
+  const backEnds = ['all', 'api'].map((name) => {
+    const server = createHttpServer((req, res) => res.end(`${name} ${req.url}`)).listen(0, '127.0.0.1');
+    return { server, url: () => `http://127.0.0.1:${(server.address() as { port: number }).port}` };
+  });
+  for (const { server } of backEnds) await until('the back end to listen', () => server.listening);
+  const [all, api] = backEnds.map(({ url }) => url());
+  using site = folder();
+  using running = run(['-p', '0', '--proxy', `${all}`, '--proxy', `/api=${api}`], { cwd: site.path });
+  const url = await running.url();
+  const bodies = ['/', '/api/x', '/apix'].map(async (path) => (await get(url, path)).text);
+  assert.equal(await Promise.all(bodies), ['all /', 'api /api/x', 'all /apix']);
+  for (const { server } of backEnds) server.close().closeAllConnections();
+});
+
+for (const [args, kinds] of [
+  [['--reload-only'], 'css assets html place'],
+  [['--reload-only=css,html', '--reload-only=place'], 'css html place'],
+] as const) {
+  test(`live-sse ${args.join(' ')} tells its pages not to do: ${kinds}`, async () => {
+    using site = folder({ 'index.html': '<!doctype html><title>Hi</title>' });
+    using running = run([site.path, '-p', '0', ...args]);
+    const { text } = await get(await running.url(), '/', { headers: navigation });
+    assert.is(/ data-plain="([^"]*)"/.exec(text)?.[1], kinds);
+  });
+}
+
+test('live-sse --run passes on what the command prints; --run-kill ends it for a newer change', async () => {
+  using project = folder({
+    'src/a.txt': 'one',
+    'build.mjs': `
+      import { readFileSync } from 'node:fs';
+      const text = readFileSync('src/a.txt', 'utf8');
+      console.log('out of ' + text);
+      console.error('err of ' + text);
+      if (text === 'one') setInterval(() => {}, 1000);
+      else process.exitCode = 1;
+    `,
+  });
+  const args = ['dist', '-p', '0', '-w', 'src', '--run', 'node build.mjs', '--run-kill'];
+  using running = run(args, { cwd: project.path });
+  const said = (line: string) =>
+    until(`"${line}"`, () => `${running.out()}${running.err()}`.includes(`${line}\n`));
+  await running.url();
+  await said('out of one');
+  await said('err of one');
+  project.write('src/a.txt', 'two');
+  await said('out of two');
+  await said('err of two');
+  await until('the line of the failure', () =>
+    /^The command given as --run has failed after \d+ ms$/m.test(running.err()),
+  );
+});
+
+test('live-sse --run leaves no process of the command behind', async () => {
+  using project = folder({
+    'src/a.txt': '',
+    'build.mjs': `
+      import { spawn } from 'node:child_process';
+      if (!process.argv[2]) spawn(process.execPath, ['build.mjs', 'child'], { stdio: 'inherit' });
+      console.log('pid ' + process.pid);
+      setInterval(() => {}, 1000);
+    `,
+  });
+  using running = run(['dist', '-p', '0', '-w', 'src', '--run', 'node build.mjs'], { cwd: project.path });
+  await running.url();
+  const pids = await until('both processes', () => {
+    const found = [...running.out().matchAll(/^pid (\d+)\n/gm)].map(([, pid]) => Number(pid));
+    return found.length === 2 && found;
+  });
+  assert.equal(pids.map(isAlive), [true, true]);
+  running.child.kill('SIGTERM');
+  assert.is(await running.ended, 0);
+  await until('both to be dead', () => !pids.some(isAlive));
+});
+
 test('live-sse --open opens the address in the browser', async () => {
   using site = folder({ 'index.html': 'x' });
   const seen = site.file('.opened');
@@ -205,6 +294,16 @@ const wrong: [name: string, args: string[], message: RegExp][] = [
     'a port out of range',
     ['-p', '65536'],
     /^--port cannot be "65536": give a whole number from 0 to 65535\n$/,
+  ],
+  [
+    'a poll that is no number',
+    ['--poll=1s'],
+    /^--poll cannot be "1s": give a whole number from 0 to 60000\n$/,
+  ],
+  [
+    'a proxy to no URL',
+    ['--proxy', '/api'],
+    /^--proxy cannot be "\/api": write \/api=http:\/\/localhost:3000\n$/,
   ],
   ['a port that is left out', ['--port'], /^--port needs a value: --port <n>\n$/],
   [

@@ -5,11 +5,13 @@ import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener, request, type Server } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { type Duplex, PassThrough, type Transform } from 'node:stream';
+import * as zlib from 'node:zlib';
 import { brotliCompressSync, createBrotliCompress, createDeflate, createGzip, gzipSync } from 'node:zlib';
 import express from 'express';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { start } from '../src/index.ts';
 import { createProxy, type ProxyOptions } from '../src/proxy.ts';
 import { folder, get, navigation, openStream, raw, until, within } from './harness.ts';
 
@@ -838,6 +840,61 @@ test('close() cuts everything, twice is once', async () => {
   await socket.end();
   await stream.end();
 });
+
+// --- start({ proxy })
+
+test('start() in front of a back end that is down shows a page that says so, and reloads it when there is one', async () => {
+  const port = await freePort();
+  const target = `http://127.0.0.1:${port}`;
+  await using server = await start({ proxy: target, watch: false, port: 0 });
+  const { status, headers, text } = await get(server.url, '/a/b', { headers: navigation });
+  assert.is(status, 502);
+  assert.is(headers['retry-after'], '1');
+  assert.match(text, /<h1>The back end is down<\/h1>/);
+  assert.ok(text.includes(target), text);
+  assert.is(text.match(/<script async src="\.\.\/__events\/client\.js" data-id="/g)?.length, 1);
+
+  using stream = await openStream(`${server.url}__events`);
+  await stream.next('hello');
+  await using _back = await backEnd((_req, res) => res.end('back'), port);
+  assert.is((await stream.next('reload')).data, '{"paths":[]}');
+  assert.is((await get(server.url, '/a/b', { headers: navigation })).text, 'back');
+});
+
+type Coder = Transform & { flush(): void };
+const createZstd: unknown = Reflect.get(zlib, 'createZstdCompress'); // from Node 22.15 on
+const coders: Record<string, () => Coder> = {
+  identity: () => Object.assign(new PassThrough(), { flush() {} }),
+  gzip: createGzip,
+  br: createBrotliCompress,
+  ...(typeof createZstd === 'function' && { zstd: () => createZstd() as Coder }),
+};
+
+for (const [coding, create] of Object.entries(coders)) {
+  test(`start() puts the client into a page of a back end as it comes, coded by ${coding}`, async () => {
+    const coder = create();
+    await using back = await backEnd((_req, res) => {
+      res.setHeader('Content-Type', 'text/html; charset=utf-8').setHeader('Content-Encoding', coding);
+      coder.pipe(res);
+      coder.write('<!doctype html><title>é</title><p>first');
+      coder.flush();
+    });
+    await using server = await start({ proxy: back.url, watch: false, port: 0 });
+    using client = raw(
+      server.port,
+      `GET /page HTTP/1.0\r\nHost: localhost\r\nAccept: text/html\r\nAccept-Encoding: gzip, br, zstd\r\n\r\n`,
+    );
+    await client.match(/<p>first$/);
+    coder.end('<p>last');
+    const answer = await client.end();
+    const tag =
+      /<script async src="\.\/__events\/client\.js" data-id="[^"]+"( data-source="[^"]+")?><\/script>/g;
+    assert.is(answer.match(tag)?.length, 1);
+    const body = answer.slice(answer.indexOf('\r\n\r\n') + 4).replace(tag, '');
+    assert.is(body, '<!doctype html><title>é</title><p>first<p>last');
+    assert.not.match(answer, /^content-encoding: (?!identity)/im);
+  });
+}
 
 // --- Real back ends
 

@@ -4,7 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../src/events.ts';
 import { createRunner, missingCommand, type Outcome, type RunOptions } from '../src/run.ts';
-import { type Folder, folder, until, within } from './harness.ts';
+import { type Folder, folder, isAlive, until, within } from './harness.ts';
 
 /** Milliseconds: many processes are started here, on a machine that may have much to do. */
 const LONG = 60_000;
@@ -21,21 +21,6 @@ const tree = (ignored: readonly string[] = []) => `
   appendFileSync('pids', process.pid + '\\n');
   setInterval(() => {}, 1000);
 `;
-
-/** Whether a process runs; one that has ended and that nobody asked about (a zombie) doesn't. */
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-  if (process.platform !== 'linux') return true;
-  try {
-    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
-  } catch {
-    return false;
-  }
-}
 
 function pids(dir: Folder): number[] {
   if (!existsSync(dir.file('pids'))) return [];

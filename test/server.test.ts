@@ -7,6 +7,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveEvents, live, type StartOptions, start } from '../src/index.ts';
 import { folder, get, navigation, openStream, raw, until, within } from './harness.ts';
+import { servers } from './servers.ts';
 
 const page = '<!doctype html><title>Page</title><p>text';
 const at = (url: string) => `${url}__events`;
@@ -445,6 +446,9 @@ const refused: [name: string, options: StartOptions, message: RegExp][] = [
     { headers: { 'X-A': 'a\r\nb' } },
     /^Cannot send the header "X-A: a\\r\\nb"/,
   ],
+  ['no time between two looks at the disk', { poll: 0 }, /^Cannot poll every 0 ms: give a number above 0$/],
+  ['less than no time between them', { poll: -1 }, /^Cannot poll every -1 ms: give a number above 0$/],
+  ['a kind of change that is none', { reloadOnly: ['js' as 'css'] }, /^Cannot reload only for "js": /],
   [
     'an address to open that is no path',
     { open: 'about.html' },
@@ -535,6 +539,34 @@ test('a file that changes after it was served while the server starts is not mis
     await until('the event', () => stream.events.some(({ data }) => data.includes(`/deep/${i}/a.txt`)));
   }
 });
+
+test('poll looks at the disk, and takes no watch of the system', async () => {
+  using site = folder({ 'a.css': 'old', 'x/b.css': 'old' });
+  await using machine = servers();
+  await using server = await machine.start({ root: site.path, poll: 50 });
+  assert.is((await machine.resources()).watches, 0);
+  using stream = await openStream(at(server.url));
+  await stream.next('hello');
+  site.write('x/b.css', 'new');
+  assert.is((await stream.next('css')).data, '{"paths":["/x/b.css"]}');
+});
+
+const plain: [options: StartOptions, kinds: string | undefined][] = [
+  [{}, undefined],
+  [{ reloadOnly: true }, 'css assets html place'],
+  [{ reloadOnly: ['html', 'css'] }, 'html css'],
+  [{ overlay: false }, 'overlay'],
+  [{ reloadOnly: ['css'], overlay: false }, 'css overlay'],
+];
+
+for (const [options, kinds] of plain) {
+  test(`start(${JSON.stringify(options)}) tells its pages not to do: ${kinds ?? 'nothing'}`, async () => {
+    using site = folder({ 'index.html': page });
+    await using server = await start({ root: site.path, port: 0, ...options });
+    const { text } = await get(server.url, '/', { headers: navigation });
+    assert.is(/ data-plain="([^"]*)"/.exec(text)?.[1], kinds);
+  });
+}
 
 test('single never answers for a missing asset, nor for anything of the event stream', async () => {
   using site = folder({ 'index.html': page, 'app.html': '<!doctype html><title>App</title>' });

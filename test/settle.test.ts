@@ -2,18 +2,18 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Change } from '../src/events.ts';
-import { createSettle, type Look } from '../src/settle.ts';
-import { until } from './harness.ts';
+import { createSettle, type Look, type Save } from '../src/settle.ts';
+import { until, within } from './harness.ts';
 
 const change = (file: string, type: Change['type'] = 'change'): Change => ({ type, file });
 
-function settling(look: (file: string, n: number) => Promise<Look> | Look) {
+function settling(look: (file: string, n: number, save: Save) => Promise<Look> | Look) {
   const batches: (readonly Change[])[] = [];
   const looks: string[] = [];
   const settle = createSettle(
-    async (file) => {
+    async (file, save) => {
       looks.push(file);
-      return look(file, looks.length);
+      return look(file, looks.length, save);
     },
     (changes) => void batches.push(changes),
   );
@@ -99,6 +99,36 @@ test('settled() resolves at once, or when the look is over', async () => {
   assert.not(over);
   await it.settled('a');
   assert.ok(over);
+});
+
+/** Makes this process's clock and timers go so many times as fast, until the end of the block. */
+function hurried(times: number): Disposable {
+  const { now } = performance;
+  const real = globalThis.setTimeout;
+  performance.now = () => now.call(performance) * times;
+  const timer = (...[call, ms = 0, ...args]: Parameters<typeof real>) => real(call, ms / times, ...args);
+  globalThis.setTimeout = timer as typeof real;
+  return {
+    [Symbol.dispose]() {
+      performance.now = now;
+      globalThis.setTimeout = real;
+    },
+  };
+}
+
+test('settled() of a file that grows without end is false, after 5 s', async () => {
+  using _ = hurried(10);
+  const it = settling((_file, n, save) => {
+    save.part = { size: n, since: performance.now(), patience: 200 };
+    return 200;
+  });
+  it.touch('a');
+  await until('the first look', () => it.looks.length > 0, 100_000);
+  const begun = performance.now();
+  assert.is(await within('settled()', it.settled('a'), 100_000), false);
+  const ms = performance.now() - begun;
+  assert.ok(ms > 4900, `${ms} ms`);
+  await it.close();
 });
 
 test('close() ends all waits; nothing is told any more', async () => {

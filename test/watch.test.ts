@@ -384,14 +384,15 @@ test('watch() twice in one process: both see a root that is made again', async (
 
 // --- Where the system gives up ---
 
-/** node:fs with some functions replaced, for everybody in this process, until the end of the block. */
-function replaced(functions: Partial<Pick<typeof fs, 'watch'>>): Disposable {
-  const before = { watch: fs.watch };
-  Object.assign(fs, functions);
+/** A module of Node with some functions replaced, for everybody in this process, until the end of the block. */
+function replaced<Module extends object>(module: Module, functions: Partial<Module>): Disposable {
+  const names = Object.keys(functions) as (keyof Module)[];
+  const before = Object.fromEntries(names.map((name) => [name, module[name]]));
+  Object.assign(module, functions);
   syncBuiltinESMExports();
   return {
     [Symbol.dispose]() {
-      Object.assign(fs, before);
+      Object.assign(module, before);
       syncBuiltinESMExports();
     },
   };
@@ -408,7 +409,7 @@ for (const [code, fix] of [
       if (left-- <= 0) throw Object.assign(new Error(code), { code });
       return real(...args);
     };
-    using _ = replaced({ watch: limited as typeof real });
+    using _ = replaced(fs, { watch: limited as typeof real });
     const files = Object.fromEntries(Array.from({ length: 70 }, (_, i) => [`${i}/x/a.css`, 'old']));
     await using it = await watched(folder(files));
     await pause(100);
@@ -483,6 +484,57 @@ test('watch() with poll follows no symlink out of the root', async () => {
   it.site.write('a.css', 'new');
   await it.announced({ 'a.css': 'new' });
   assert.equal(new Set(it.told()), new Set(['change a.css']));
+});
+
+test('prefer() of a file watches its folder at once, wherever the walk of the tree is', async () => {
+  const real = fs.promises.readdir;
+  let open = () => {};
+  const gate = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  using site = folder({ 'a.css': 'old', 'x/y/b.css': 'old', 'x/y/c.css': 'old' });
+  await tick();
+  // The walk does not get beyond the first folder.
+  const slow = async (...args: Parameters<typeof real>) => {
+    if (args[0] === site.path) await gate;
+    return real(...args);
+  };
+  using _ = replaced(fs.promises, { readdir: slow as typeof real });
+  const told: string[] = [];
+  const watcher = watch([site.path], (changes) => {
+    for (const { type, file } of changes) told.push(`${type} ${file.slice(site.path.length + 1)}`);
+  });
+  try {
+    watcher.prefer(site.file('x/y/b.css'));
+    site.write('x/y/b.css', 'new');
+    await until('the preferred file', () => told.length > 0);
+    site.write('x/y/c.css', 'new');
+    await until('its neighbour', () => told.length > 1);
+    assert.equal(told, ['change x/y/b.css', 'change x/y/c.css']);
+  } finally {
+    open();
+    await within('ready', watcher.ready);
+    await watcher.close();
+  }
+});
+
+test('what is ignored takes no watch, however deep it is', async () => {
+  const before = watches();
+  const names = [
+    'a.css',
+    'x/b.css',
+    'x/drafts/y/z/c.css',
+    'node_modules/d/e/f.js',
+    '.git/g/h',
+    'i/log/j.css',
+  ];
+  await using it = await watched(folder(Object.fromEntries(names.map((name) => [name, 'old']))), {
+    ignore: ['drafts', 'i/log'],
+  });
+  if (isLinux) assert.is(watches() - before, 3); // itself, x and i
+  for (const name of [...names.slice(2), 'x/drafts/new/c.css', 'x/b.css']) it.site.write(name, 'new');
+  await it.announced({ 'x/b.css': 'new' });
+  assert.equal(new Set(it.told()), new Set(['change x/b.css']));
 });
 
 // --- Size ---
