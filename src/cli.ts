@@ -60,7 +60,11 @@ const FLAGS: readonly Flag[] = [
     help: 'Let a back end answer: all, or what is below a URL (repeatable)',
   },
   { name: 'header', value: "<'K: V'>", help: 'Send this response header with everything (repeatable)' },
-  { name: 'cors', value: '[=origin]', help: 'Let pages of this origin, or of any, read what is served' },
+  {
+    name: 'cors',
+    value: '[=origin]',
+    help: 'Let pages of this origin, or of any, read what is served (repeatable)',
+  },
   { name: 'https', help: 'HTTPS and HTTP/2, with a certificate that is made once and remembered' },
   { name: 'cert', value: '<file>', help: 'HTTPS with this certificate (PEM)' },
   { name: 'key', value: '<file>', help: 'The key of --cert (PEM); neither file is ever served' },
