@@ -200,16 +200,20 @@ const slow = (ms: number): Kind => ({
   },
 });
 
-const kinds: Kind[] = [
-  {
-    name: 'a plain write',
-    files: { 'a.css': 'old' },
-    events: 1,
-    async save(site, round) {
-      site.write('a.css', `${round}`);
-      return { 'a.css': `${round}` };
-    },
+const plain = (file: string): Kind => ({
+  name: `a plain write of ${file}`,
+  files: { [file]: 'old' },
+  events: 1,
+  async save(site, round) {
+    site.write(file, `${round}`);
+    return { [file]: `${round}` };
   },
+});
+
+const kinds: Kind[] = [
+  plain('a.css'),
+  plain('a.html'),
+  plain('a.js'),
   {
     name: 'truncate, then write',
     files: { 'a.css': 'old' },
