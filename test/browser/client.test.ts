@@ -809,6 +809,27 @@ test('the page may keep a change to itself', async () => {
   await reloads(page);
 });
 
+test('the page hears a second time of an edit that cannot be merged, and may keep the reload to itself', async () => {
+  const body = (n: number) => html(`<script>window.version = ${n}</script>`, `<p id=p>${n}</p>`);
+  await using site = await serve({ 'index.html': body(1) });
+  const page = await site.open();
+  await page.evaluate(`
+    window.asked = [];
+    addEventListener('live-sse:change', (event) => {
+      asked.push(event.detail);
+      if (event.detail.actions[0] === 'reload' && !window.gives) event.preventDefault();
+    })`);
+  const twice = ['html', 'reload'].map((action) => ({ actions: [action], paths: ['/index.html'] }));
+  site.folder.write('index.html', body(2));
+  await see(page, 'asked', twice);
+  await heard(page, site.server);
+  assert.equal(await look(page, '[marker, version, p.textContent]'), [1, 1, '1']);
+  await page.evaluate('window.gives = true');
+  site.folder.write('index.html', body(3));
+  await reloads(page);
+  await see(page, '[version, p.textContent]', [3, '3']);
+});
+
 test('the listener in the README keeps the levels of a game', async () => {
   const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
   const code = blocksOf(readme).find(({ code }) =>
