@@ -885,6 +885,24 @@ for (const [kinds, expected] of [
   });
 }
 
+test('start({ reloadOnly: ["assets"] }) keeps pages from swapping images, and from nothing else', async () => {
+  await using site = await serve(
+    {
+      'index.html': html('<link rel=stylesheet href=a.css>', '<p></p><img id=a src=a.svg>'),
+      'a.css': 'p { width: 1px }',
+      'a.svg': svg(1),
+    },
+    { reloadOnly: ['assets'] },
+  );
+  const page = await site.open();
+  site.folder.write('a.css', 'p { width: 2px }');
+  await see(page, style('p', 'width'), '2px');
+  await stays(page);
+  site.folder.write('a.svg', svg(2));
+  await reloads(page);
+  await see(page, 'a.naturalWidth', 2);
+});
+
 test('a page with a stale stamp is reloaded once', async () => {
   await using site = await serve({ 'index.html': html('') });
   site.server.reload('/index.html');
