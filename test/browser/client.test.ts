@@ -810,8 +810,9 @@ test('the page may keep a change to itself', async () => {
 });
 
 test('the page hears a second time of an edit that cannot be merged, and may keep the reload to itself', async () => {
-  const body = (n: number) => html(`<script>window.version = ${n}</script>`, `<p id=p>${n}</p>`);
-  await using site = await serve({ 'index.html': body(1) });
+  const body = (n: number) => html(`<script src=${n}.js></script>`, `<p id=p>${n}</p>`);
+  const scripts = Object.fromEntries([1, 2, 3].map((n) => [`${n}.js`, `window.version = ${n}`]));
+  await using site = await serve({ ...scripts, 'index.html': body(1) });
   const page = await site.open();
   await page.evaluate(`
     window.asked = [];
