@@ -30,6 +30,8 @@ export interface Resources {
 export interface Servers extends AsyncDisposable {
   start(options: Options): Promise<Served>;
   resources(): Promise<Resources>;
+  /** Ends the process as it stands (SIGKILL). */
+  kill(): Promise<void>;
 }
 
 type Request =
@@ -79,6 +81,11 @@ export function servers(command: readonly string[] = []): Servers {
       };
     },
     resources: () => ask({ type: 'resources' }),
+    kill: async () => {
+      const end = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGKILL');
+      await within('the end of the servers', end);
+    },
     [Symbol.asyncDispose]: async () => {
       const end = new Promise((resolve) => child.once('exit', resolve));
       if (!ended) child.disconnect();

@@ -4,8 +4,11 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { within } from '../harness.ts';
+import { type StartOptions, start } from '../../src/index.ts';
+import { type Folder, folder, until, within } from '../harness.ts';
 import { engine, launch, type Page, puppeteerOf } from './engine.ts';
+
+interface Site extends AsyncDisposable, Pick<Folder, 'write'> {}
 
 declare global {
   /** What the bundle of client/assets.ts defines in each page. */
@@ -74,11 +77,11 @@ const swap = (...paths: string[]) =>
     page.evaluate((list) => assets.swapAssets(list), paths),
   );
 
+const PAGE = (body: string) =>
+  `<!doctype html><html><head><link rel=icon href="data:,"></head><body>${body}</body></html>`;
+
 async function open(body: string): Promise<void> {
-  files.set(
-    '/',
-    `<!doctype html><html><head><link rel=icon href="data:,"></head><body>${body}</body></html>`,
-  );
+  files.set('/', PAGE(body));
   await page.goto(origin);
   await page.evaluate(`globalThis.assets = (() => { ${script}; return assets; })()`);
   requests.length = 0;
@@ -118,7 +121,11 @@ async function screencast(page: Page, act: () => Promise<unknown>): Promise<stri
 
 /** Runs `act`, and gives the colours of these points in the pictures of the page meanwhile, without repeats. */
 async function watchFrames(points: readonly number[], act: () => Promise<unknown>): Promise<string[][]> {
-  const frames = [...(await pictures(act)), await page.screenshot()];
+  return coloursOf([...(await pictures(act)), await page.screenshot()], points);
+}
+
+/** The colours of these points in pictures of the page, one after the other, without repeats. */
+function coloursOf(frames: readonly string[], points: readonly number[]): Promise<string[][]> {
   return reader.evaluate(
     async (frames, points) => {
       const seen = points.map((): string[] => []);
@@ -168,25 +175,41 @@ const SHOWN: readonly (readonly [name: string, markup: string, css?: string])[] 
   ['a list', '', '{ display: list-item; list-style: url(a.svg) inside }'],
 ];
 
+const POINTS = SHOWN.map((_, i) => 40 * i + 20);
+/** A box for each, with a file of its own. */
+const BOXES = `<style>body { margin: 0; display: flex; line-height: 0 }
+  body > div { width: 40px; height: 40px; overflow: hidden }</style>${SHOWN.map(([, markup, css = ''], i) =>
+    `<div id=b${i}>${markup}</div><style>${css && `#b${i}`}${css}</style>`.replaceAll('a.svg', `a${i}.svg`),
+  ).join('')}`;
+
+/** Resolves when all places have been painted in this colour. */
+async function seen(color: string): Promise<void> {
+  let last: string[][] = [];
+  const isSeen = async () => {
+    last = await coloursOf([await page.screenshot()], POINTS);
+    return last.flat().every((found) => found === color);
+  };
+  await until(`${color} everywhere`, isSeen).catch(() =>
+    assert.equal(
+      Object.fromEntries(SHOWN.map(([name], i) => [name, last[i]])),
+      Object.fromEntries(SHOWN.map(([name]) => [name, [color]])),
+    ),
+  );
+}
+
 test('swapAssets() shows the new bytes in each place without a frame in between', async () => {
   const paths = SHOWN.map((_, i) => `/a${i}.svg`);
   const paint = (color: string) => {
     for (const path of paths) files.set(path, svg(color));
   };
-  const boxes = SHOWN.map(([, markup, css = ''], i) =>
-    `<div id=b${i}>${markup}</div><style>${css && `#b${i}`}${css}</style>`.replaceAll('a.svg', `a${i}.svg`),
-  );
   paint('red');
-  await open(`<style>body { margin: 0; display: flex; line-height: 0 }
-    body > div { width: 40px; height: 40px; overflow: hidden }</style>${boxes.join('')}`);
+  await open(BOXES);
+  await seen('red');
   await page.evaluate('void (window.before = [...document.querySelectorAll("*")])');
-  const frames = await watchFrames(
-    SHOWN.map((_, i) => 40 * i + 20),
-    async () => {
-      paint('blue');
-      assert.is(await swap(...paths), true);
-    },
-  );
+  const frames = await watchFrames(POINTS, async () => {
+    paint('blue');
+    assert.is(await swap(...paths), true);
+  });
   assert.equal(
     Object.fromEntries(SHOWN.map(([name], i) => [name, frames[i]])),
     Object.fromEntries(SHOWN.map(([name]) => [name, ['red', 'blue']])),
@@ -195,6 +218,91 @@ test('swapAssets() shows the new bytes in each place without a frame in between'
     await page.evaluate('[...document.querySelectorAll("*")].every((node, i) => node === before[i])'),
     true,
   );
+});
+
+/** Opens a page of files that a server of ours serves; a reload takes its marker away. */
+async function serve(
+  body: string,
+  others: Record<string, string | Buffer>,
+  options: StartOptions = {},
+): Promise<Site> {
+  const site = folder({ ...others, 'index.html': PAGE(body) });
+  const live = await start({ root: site.path, port: 0, host: '127.0.0.1', ...options });
+  await page.goto(live.url);
+  await page.evaluate('window.marker = 1');
+  return {
+    write: site.write,
+    [Symbol.asyncDispose]: async () => {
+      await page.goto('about:blank');
+      await live.close();
+      site[Symbol.dispose]();
+    },
+  };
+}
+
+test('a saved picture is shown in each place by a real server, without a reload', async () => {
+  const names = SHOWN.map((_, i) => `a${i}.svg`);
+  await using site = await serve(BOXES, Object.fromEntries(names.map((name) => [name, svg('red')])));
+  await seen('red');
+  for (const name of names) site.write(name, svg('blue'));
+  await seen('blue');
+  assert.is(await page.evaluate('window.marker'), 1);
+});
+
+// One row: a use of a file, and what tells of the file in the page; the file before and after, each with what tells then.
+type State = readonly [content: string | Buffer, shows: unknown];
+const TOLD: readonly (readonly [
+  name: string,
+  body: string,
+  tells: string,
+  file: string,
+  before: State,
+  after: State,
+])[] = [
+  [
+    'an icon',
+    '<link rel=icon id=x href=i.svg>',
+    'x.href.includes("?live-sse=")',
+    'i.svg',
+    [svg('red'), false],
+    [svg('blue'), true],
+  ],
+  [
+    'a mask',
+    '<p id=x style="mask:url(i.svg)">x</p>',
+    'getComputedStyle(x).maskImage.includes("?live-sse=")',
+    'i.svg',
+    [svg('red'), false],
+    [svg('blue'), true],
+  ],
+  [
+    'a font',
+    '<style>@font-face { font-family: f; src: url(f.ttf) } b { font: 20px f, monospace }</style><b id=x>aaaaa</b>',
+    'x.offsetWidth',
+    'f.ttf',
+    [font(500), 50],
+    [font(1000), 100],
+  ],
+  ['a sound', '<audio id=x src=s.wav></audio>', 'x.duration', 's.wav', [wav(2), 2], [wav(3), 3]],
+];
+
+for (const [name, body, tells, file, before, after] of TOLD) {
+  test(`the saved file of ${name} is shown by a real server, without a reload`, async () => {
+    await using site = await serve(body, { [file]: before[0] });
+    await page.becomes(`${tells} === ${before[1]}`);
+    site.write(file, after[0]);
+    await page.becomes(`${tells} === ${after[1]}`);
+    assert.is(await page.evaluate('window.marker'), 1);
+  });
+}
+
+test('a font that changes with a reload is new after it', async () => {
+  const body =
+    '<style>@font-face { font-family: f; src: url(f.ttf) } b { font: 20px f, monospace }</style><b id=x>aaaaa</b>';
+  await using site = await serve(body, { 'f.ttf': font(500) }, { reloadOnly: ['assets'] });
+  await page.becomes('x.offsetWidth === 50');
+  site.write('f.ttf', font(1000));
+  await page.becomes('window.marker === undefined && x.offsetWidth === 100');
 });
 
 test('swapAssets() swaps a mask, an imported sheet, an adopted one, and a keyframe', async () => {

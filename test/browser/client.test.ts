@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
 import { type Folder, folder, get, passTick, until } from '../harness.ts';
 import { blocksOf } from '../installed.ts';
-import { type Context, launch, type Page } from './engine.ts';
+import { type Context, except, launch, type Page } from './engine.ts';
 import { front } from './front.ts';
 
 /** A folder that is served, and pages of it in a browser of their own. */
@@ -635,6 +635,79 @@ test('only the frame whose page changed is reloaded', async () => {
   await stays(page);
 });
 
+const XHTML = 'xmlns="http://www.w3.org/1999/xhtml"';
+
+const unfound: Record<string, { path?: string; files: Record<string, string>; shown: string }> = {
+  'a closed shadow root links': {
+    files: {
+      'index.html': html(
+        '',
+        `<div id=host></div><script>
+          const root = host.attachShadow({ mode: 'closed' });
+          root.innerHTML = '<link rel=stylesheet href=a.css><i></i>';
+          window.node = root.querySelector('i')</script>`,
+      ),
+    },
+    shown: 'getComputedStyle(node).color',
+  },
+  'an <?xml-stylesheet?> names': {
+    path: 'x.xhtml',
+    files: {
+      'x.xhtml': `<?xml-stylesheet href="a.css"?><html ${XHTML}><head><title>t</title></head><body><i/></body></html>`,
+    },
+    shown: style('i', 'color'),
+  },
+};
+
+for (const [name, { path, files, shown }] of Object.entries(unfound)) {
+  test(`a stylesheet that ${name} reloads the page`, async () => {
+    await using site = await serve({ ...files, 'a.css': 'i { color: rgb(1, 0, 0) }' });
+    const page = await site.open(path);
+    await see(page, shown, 'rgb(1, 0, 0)');
+    site.folder.write('a.css', 'i { color: rgb(2, 0, 0) }');
+    await reloads(page);
+    await see(page, shown, 'rgb(2, 0, 0)');
+  });
+}
+
+test('an SVG that is open by itself reloads', async () => {
+  const drawing = (width: number) => svg(width).replace('/>', '><path d="M0 0"/></svg>');
+  await using site = await serve({ 'a.svg': drawing(1) });
+  const page = await site.open('a.svg');
+  site.folder.write('a.svg', drawing(2));
+  await reloads(page);
+  await see(page, 'document.documentElement.getAttribute("width")', '2');
+});
+
+const noDrops = 'it does not say that its timeline has left something out';
+
+except({ firefox: noDrops, webkit: noDrops }, test)(
+  'a page that has loaded more than its timeline holds reloads for any file',
+  async () => {
+    const script = `<script>
+      performance.setResourceTimingBufferSize(1);
+      performance.onresourcetimingbufferfull = () => setTimeout(() => fetch('full'));
+      for (const name of ['a.json', 'b.json', 'c.json']) fetch(name)</script>`;
+    await using site = await serve({ 'index.html': html(script), 'd.json': '1' });
+    let release = () => {};
+    const full = new Promise<void>((resolve) => (release = resolve));
+    // Our script comes too late to see them come.
+    await using slow = await front(site.server, {
+      answer: async ({ url }) => {
+        if (url === '/full') release();
+        if (url === '/__events/client.js') await full;
+        return false;
+      },
+    });
+    const page = await site.context.newPage();
+    await page.goto(slow.url);
+    await heard(page, site.server);
+    await page.evaluate('window.marker = 1');
+    site.folder.write('d.json', '2');
+    await reloads(page);
+  },
+);
+
 test("an event of the server's own type is one of the window", async () => {
   await using site = await serve({ 'index.html': html('') });
   const page = await site.open();
@@ -763,6 +836,28 @@ test('the page may keep a change to itself', async () => {
   await reloads(page);
 });
 
+test('the page hears a second time of an edit that cannot be merged, and may keep the reload to itself', async () => {
+  const body = (n: number) => html(`<script src=${n}.js></script>`, `<p id=p>${n}</p>`);
+  const scripts = Object.fromEntries([1, 2, 3].map((n) => [`${n}.js`, `window.version = ${n}`]));
+  await using site = await serve({ ...scripts, 'index.html': body(1) });
+  const page = await site.open();
+  await page.evaluate(`
+    window.asked = [];
+    addEventListener('live-sse:change', (event) => {
+      asked.push(event.detail);
+      if (event.detail.actions[0] === 'reload' && !window.gives) event.preventDefault();
+    })`);
+  const twice = ['html', 'reload'].map((action) => ({ actions: [action], paths: ['/index.html'] }));
+  site.folder.write('index.html', body(2));
+  await see(page, 'asked', twice);
+  await heard(page, site.server);
+  assert.equal(await look(page, '[marker, version, p.textContent]'), [1, 1, '1']);
+  await page.evaluate('window.gives = true');
+  site.folder.write('index.html', body(3));
+  await reloads(page);
+  await see(page, '[version, p.textContent]', [3, '3']);
+});
+
 test('the listener in the README keeps the levels of a game', async () => {
   const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
   const code = blocksOf(readme).find(({ code }) =>
@@ -837,6 +932,24 @@ test('of a page with hundreds of loads each is known, also those that a browser 
   // What a script has fetched it may show in any way.
   site.folder.write('a.svg', '<svg xmlns="http://www.w3.org/2000/svg" width="1"/>');
   await reloads(page);
+});
+
+test('start({ reloadOnly: ["assets"] }) keeps pages from swapping images, and from nothing else', async () => {
+  await using site = await serve(
+    {
+      'index.html': html('<link rel=stylesheet href=a.css>', '<p></p><img id=a src=a.svg>'),
+      'a.css': 'p { width: 1px }',
+      'a.svg': svg(1),
+    },
+    { reloadOnly: ['assets'] },
+  );
+  const page = await site.open();
+  site.folder.write('a.css', 'p { width: 2px }');
+  await see(page, style('p', 'width'), '2px');
+  await stays(page);
+  site.folder.write('a.svg', svg(2));
+  await reloads(page);
+  await see(page, 'a.naturalWidth', 2);
 });
 
 test('a page with a stale stamp is reloaded once', async () => {

@@ -148,6 +148,7 @@ for (const [name, from, to] of MERGED_HEADS) {
 // One row: what it is about, the old document, the new one, and what happens in the page in between. Left to a reload.
 const REFUSED: readonly (readonly [name: string, from: string, to: string, live?: string])[] = [
   ['a script', html('<script>1</script>'), html('<script>2</script>')],
+  ['the file of a script', html('<script src=a></script>'), html('<script src=b></script>')],
   ['a script that comes', html('<p>x</p>'), html('<p>x</p><script>2</script>')],
   ['a script that is moved', html('<p>x</p><script>1</script>'), html('<script>1</script><p>x</p>')],
   [

@@ -5,8 +5,9 @@ import { build } from 'esbuild';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../src/events.ts';
+import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
 import { paintFailure } from '../../src/paint.ts';
-import { until, within } from '../harness.ts';
+import { type Folder, folder, until, within } from '../harness.ts';
 import { except, launch, type Page, puppeteerOf } from './engine.ts';
 
 const E = '\x1b[';
@@ -62,6 +63,7 @@ interface Context {
   server: Server;
   url: string;
   page: Page;
+  newPage(): Promise<Page>;
   /** What the buttons have asked for, as the server heard it. */
   opened: unknown[];
   /** What the page's console says. */
@@ -95,6 +97,7 @@ test.before(async (context) => {
   await new Promise<void>((resolve) => context.server.listen(0, '127.0.0.1', resolve));
   context.url = `http://127.0.0.1:${(context.server.address() as AddressInfo).port}`;
   const browser = await launch();
+  context.newPage = browser.newPage;
   context.page = await browser.newPage();
   // WebKit's driver tells nothing of the console.
   // Firefox says that a page's policy does not let it ask for the icon.
@@ -381,6 +384,86 @@ test('a long output is there at once', async (context) => {
     `(() => { const begin = performance.now(); overlay.showFailure(${JSON.stringify(told({ message: 'x', output }))}); return performance.now() - begin; })()`,
   );
   assert.ok(Number(ms) < 1000, `${ms} ms`);
+});
+
+// What follows is shown by a server of ours, in a page of its folder.
+
+const HTML = (text: string) =>
+  `<!doctype html><html><head><title>t</title></head><body>${text}</body></html>`;
+
+/** Resolves when the page has got an event that is sent now, and shows the failure that it has heard of before. */
+async function heard(page: Page, server: LiveServer): Promise<void> {
+  const listen = `window.heard ??= (addEventListener('live-sse:sentinel', () => { window.heard = 2 }), 1)`;
+  await until('the page to hear of an event', async () => {
+    server.send('sentinel');
+    return (await evaluate(page, listen)) === 2;
+  });
+  // Had the page asked for this, it would have it by now, and a turn later it is shown.
+  const part = `import('/__events/overlay.js?0')`;
+  await evaluate(page, `${part}.then(() => new Promise((done) => setTimeout(done)))`);
+}
+
+async function visit({ page }: Context, site: Folder, options: StartOptions = {}): Promise<LiveServer> {
+  const server = await start({ root: site.path, port: 0, host: '127.0.0.1', ...options });
+  await page.goto(server.url);
+  await page.evaluate('window.marker = 1');
+  return server;
+}
+
+for (const [name, mend, marker] of [
+  ['css()', (server: LiveServer) => server.css(), 1],
+  ['reload()', (server: LiveServer) => server.reload(), undefined],
+  [
+    'POST /__events/failure of nothing',
+    (server: LiveServer) => fetch(`${server.url}__events/failure`, { method: 'POST' }),
+    1,
+  ],
+] as const) {
+  test(`${name} takes it from the pages, for good`, async (context) => {
+    const { page } = context;
+    using site = folder({ 'index.html': HTML('x') });
+    await using server = await visit(context, site);
+    server.error(failure);
+    await becomes(page, `${DIALOG}?.querySelector('h1').textContent === 'Unexpected ";"'`);
+    await mend(server);
+    await becomes(page, `!${HOST} && window.marker === ${marker}`);
+    await page.reload();
+    await heard(page, server);
+    assert.is(await evaluate(page, HOST), null);
+  });
+}
+
+test('start({ overlay: false }) shows none', async (context) => {
+  const { page } = context;
+  using site = folder({ 'index.html': HTML('x') });
+  await using server = await visit(context, site, { overlay: false });
+  server.error(failure);
+  await heard(page, server);
+  assert.is(await evaluate(page, HOST), null);
+});
+
+test('a run that fails is shown in each page, also one that comes later, until a good one', async (context) => {
+  using site = folder({ 'src/index.html': HTML('one'), 'dist/other.html': '' });
+  const [root, watch, source] = [site.file('dist'), site.file('src'), site.file('src/index.html')];
+  const run = `! grep Bad '${source}' && cp '${source}' '${root}'`;
+  await using _server = await visit(context, site, { root, watch, run });
+  const pages = [context.page];
+  const see = async (code: string) => {
+    for (const page of pages) await becomes(page, code);
+  };
+  await see(`document.body.textContent === 'one'`);
+  site.write('src/index.html', HTML('Bad'));
+  const shows = (text: string) => `${DIALOG}?.querySelector('.output').textContent.includes('${text}')`;
+  await see(shows('<body>Bad<'));
+  const later = await context.newPage();
+  await later.goto(await context.page.url());
+  pages.push(later);
+  await see(shows('<body>Bad<'));
+  site.write('src/index.html', HTML('Bad again'));
+  await see(shows('<body>Bad again<'));
+  site.write('src/index.html', HTML('two'));
+  await see(`!${HOST} && document.body.textContent === 'two'`);
+  await later.close();
 });
 
 test.run();

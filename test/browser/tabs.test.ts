@@ -2,6 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, start } from '../../src/index.ts';
 import { type Folder, folder, until } from '../harness.ts';
+import { servers } from '../servers.ts';
 import { type Context, except, launch, type Page, puppeteerOf, type Reasons } from './engine.ts';
 import { front } from './front.ts';
 
@@ -187,6 +188,26 @@ except(noCrash, test)('the process of the worker is killed: its pages lose nothi
   await streams(site.server, 1);
   site.folder.write('index.html', HTML('new'));
   for (const page of pages) await see(page, TEXT, 'new');
+});
+
+test('the server is killed and started again: a page shows what was saved meanwhile, and goes on', async () => {
+  using site = folder({ 'index.html': HTML('old'), 'a.css': CSS(1) });
+  await using process = servers();
+  const { url } = await process.start({ root: site.path });
+  const page = await browser.newPage();
+  await page.goto(url);
+  site.write('a.css', CSS(2));
+  await see(page, WIDTH, '2px');
+  await process.kill();
+  site.write('index.html', HTML('new'));
+  site.write('a.css', CSS(3));
+  await using again = await start({ root: site.path, port: Number(new URL(url).port), host: '127.0.0.1' });
+  await see(page, `[${TEXT}, ${WIDTH}].join()`, 'new,3px');
+  await streams(again, 1);
+  await page.evaluate('window.marker = 1');
+  site.write('a.css', CSS(4));
+  await see(page, `[window.marker, ${WIDTH}].join()`, '1,4px');
+  await page.close();
 });
 
 const withouts: [string, string][] = [
