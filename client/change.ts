@@ -210,7 +210,7 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
   const young = performance.now() - page.born < (document.hidden ? 3 : 1) * YOUNG;
   const count = young ? (page.memory?.count ?? 0) + 1 : 0;
   if (young && page.memory?.late) {
-    console.warn(`live-sse: ${used[0] ?? ''} changes with each load`);
+    console.warn(`live-sse: ${used} changes with each load`);
     return !document.hidden; // it is shown to who comes back to it, if it is not young then
   }
   if (count > RELOADS) {
@@ -226,7 +226,7 @@ async function reload(used: readonly string[], page: Page): Promise<boolean> {
   try {
     // The reload shows all that was heard of until now.
     sessionStorage[key] = JSON.stringify({ id: page.heard, count, late } satisfies Memory);
-    place?.savePlace(`${key}:place`);
+    place?.savePlace(`${key}:place${page.plain}`);
   } catch {} // not allowed, or full: the reload matters more
   // Firefox keeps stylesheets past any cache, and fonts past a reload, unless it is told; the others know no argument.
   (location as { reload(anew: boolean): void }).reload(isForeign(page) || used.some(isSwappable));

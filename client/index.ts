@@ -4,13 +4,11 @@ import type { Failure, PageEvent, Texts } from '../src/events.ts';
 import type { Change, Memory } from './change.ts';
 import { restorePlace } from './restore.ts';
 import { isLater, join, type StreamEvent } from './stream.ts';
-import { pathIn, watchUses } from './uses.ts';
+import { pathIn, TWICE, watchUses } from './uses.ts';
 
 /** The name of the worker that goes with this script; the build puts a hash of the worker there. */
 declare const WORKER: string;
 
-/** What is added to the key under which the page's place is kept. */
-const PLACE = ':place';
 /** Milliseconds until what could not be shown is tried again. */
 const REST = 2000;
 /** Milliseconds of quiet after which a page that nobody sees takes what has come in. */
@@ -19,9 +17,8 @@ const HIDDEN = 1000;
 const EARLY = 5000;
 
 const script = document.currentScript;
-const twice = Symbol.for('live-sse');
-if (script && !(twice in window)) {
-  (window as unknown as Record<symbol, true>)[twice] = true;
+if (script && !(TWICE in window)) {
+  (window as unknown as Record<symbol, true>)[TWICE] = true;
   run(script);
 }
 
@@ -29,7 +26,7 @@ function run(script: HTMLOrSVGScriptElement): void {
   const written = script.getAttribute('src') ?? script.getAttribute('href') ?? '';
   // Against the address the page came with: its scripts may have changed the present one, or set a base.
   const url = new URL(written, performance.getEntriesByType('navigation')[0]?.name || location.href);
-  const base = url.href.replace(/\/client\.js.*$/, '');
+  const base = url.href.replace(/\/client\.js.*/, '');
   // The tag is relative, and names the path below the root of the server; what is before that a proxy has added.
   const prefix = url.pathname.slice(0, -written.replace(/^(\.\.?\/)*\/?/, '/').length);
   const toPath = (path: string) => pathIn(prefix + path, url.href);
@@ -131,13 +128,13 @@ function run(script: HTMLOrSVGScriptElement): void {
   join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);
 }
 
-/** What a reload has left for this page; the place in it is taken up, unless the page is to keep none. */
-function remember(plain = ''): Memory | undefined {
+/** What a reload has left for this page; the place in it is taken up. An error in place of the page has its own. */
+function remember(plain: string | undefined): Memory | undefined {
   let memory: Memory | undefined;
   try {
     const key = storageKey();
     memory = JSON.parse(sessionStorage[key]);
-    plain.includes('place') || restorePlace(key + PLACE);
+    restorePlace(`${key}:place${plain}`);
   } catch {} // nothing is kept, or that is not allowed here
   return memory;
 }

@@ -47,8 +47,8 @@ export function isLater(id: string, other: string): boolean {
 
 /** The boot and the number in an id. */
 export function splitId(id: string): readonly [boot: string, n: number] {
-  const [boot = '', n] = id.split('-');
-  return [boot, Number(n)];
+  const [boot, n] = id.split('-') as [string, string];
+  return [boot, +n]; // not a number: later than nothing
 }
 
 /**

@@ -4,7 +4,8 @@
 /** Milliseconds that a worker's script takes to come, where that is not known. */
 const START = 5000;
 
-const UNNAMED = 'iframe:not([src])';
+/** The name of what a window has in which our script runs. */
+export const TWICE = Symbol.for('live-sse');
 /** So many loads are remembered, for the parts that come later: a page of many modules soon has more than the usual 250. */
 export const TOLD = 10_000;
 
@@ -80,11 +81,8 @@ export function watchUses(
   const isOwn = (path: string) => isOwnFile(path, pathOf(location.href), own);
   const uses = (path: string) => {
     note(observer.takeRecords());
-    // What has no address of its own (srcdoc, or written by a script) has no script of ours either.
-    for (const { contentDocument: inner } of document.querySelectorAll<HTMLIFrameElement>(UNNAMED))
-      note(inner?.defaultView?.performance.getEntriesByType('resource') ?? []);
     if (unknown || (workers && !/\.(css|html?)$/.test(path))) return true;
-    if (loaded.has(path) || isOwn(path) || isNamed(path)) return true;
+    if (loaded.has(path) || isOwn(path) || isNamed(path) || isFramed(path)) return true;
     denied.set(path, performance.now());
     return false;
   };
@@ -93,5 +91,15 @@ export function watchUses(
     [...document.querySelectorAll('[src]:not(iframe,frame),link[href]')].some(
       (node) => pathOf(node.getAttribute('src') ?? node.getAttribute('href') ?? '') === path,
     );
+  // A frame without an address (srcdoc, or written by a script) has no script of ours either.
+  const isFramed = (path: string) =>
+    [...document.querySelectorAll<HTMLIFrameElement>('iframe:not([src])')].some(({ contentDocument }) => {
+      const view = contentDocument?.defaultView;
+      return (
+        view &&
+        !(TWICE in view) &&
+        view.performance.getEntriesByType('resource').some(({ name }) => pathOf(name) === path)
+      );
+    });
   return { pathOf, isOwn, uses };
 }

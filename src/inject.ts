@@ -15,13 +15,13 @@ export interface Stamp {
   readonly file?: string | undefined;
   /** Name under which the document's source is remembered. */
   readonly source?: string | undefined;
-  /** Names of what the page is not to do in place. */
+  /** Names of what the page is not to do in place; and `error`, if it is sent in place of a page. */
   readonly plain?: string | undefined;
 }
 
-/** For a response of this status: what was kept of a page is for when it comes again, not for what is sent in its place. */
+/** For a response of this status: what was kept of a page is for when it comes again, not for the error in its place. */
 export function stampFor(stamp: Stamp, status: number): Stamp {
-  return status < 400 ? stamp : { ...stamp, plain: [stamp.plain ?? [], 'place'].flat().join(' ') };
+  return status < 400 ? stamp : { ...stamp, plain: [stamp.plain ?? [], 'error'].flat().join(' ') };
 }
 
 export interface HtmlOptions {

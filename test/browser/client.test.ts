@@ -615,6 +615,24 @@ for (const [kind, frame] of [
   });
 }
 
+test('a frame that a link has led to a page of its own is no concern of the page around it', async () => {
+  await using site = await serve({
+    'index.html': html('', '<iframe name=f></iframe><a target=f href=inner.html>x</a>'),
+    'inner.html': html('<link rel=stylesheet href=a.css>'),
+    'a.css': 'p { width: 1px }',
+  });
+  const page = await site.open();
+  const inner = 'frames[0].document.querySelector("p")';
+  const width = `${inner} && frames[0].getComputedStyle(${inner}).width`;
+  await page.evaluate('document.querySelector("a").click()');
+  await see(page, width, '1px');
+  await until('the frame to listen', () => page.evaluate('Symbol.for("live-sse") in frames[0]'));
+  site.folder.write('a.css', 'p { width: 2px }');
+  await see(page, width, '2px');
+  await heard(page, site.server);
+  await stays(page);
+});
+
 test('only the frame whose page changed is reloaded', async () => {
   await using site = await serve({
     'index.html': html(
@@ -902,7 +920,7 @@ for (const [kinds, expected] of [
     await see(page, 'p.textContent', 'two');
     const merged = await marker('merged');
     // What the reload before has kept is back.
-    const isKept = 'Object.keys(sessionStorage).some((key) => key.endsWith(":place"))';
+    const isKept = 'Object.keys(sessionStorage).some((key) => key.includes(":place"))';
     await see(page, `document.readyState === "complete" && !${isKept}`, true);
     await heard(page, site.server);
     await page.evaluate('d.open = true; window.marker = 1');

@@ -295,6 +295,14 @@ test('the place is kept while another page stands in: what is not found, and an 
   await see(page, '[document.querySelector("#i")?.value, scrollY]', ['typed', 456]);
 });
 
+test('a page that is sent with an error status keeps a place of its own', async () => {
+  await using site = await serve({ '404.html': html('<input id=i>'), 'a.js': '' });
+  const page = await site.open(`${site.server.url}nowhere`);
+  await page.type('#i', 'typed');
+  await reload(site, page);
+  await see(page, 'i.value', 'typed');
+});
+
 test.after(async () => {
   await close();
 });
