@@ -19,51 +19,87 @@ export interface Links {
   asWatched(real: string): Promise<string | undefined>;
 }
 
-/** @param follow hears, once, of each real path outside of the watched folders that a link leads to: it is watched too */
-export function createLinks(roots: readonly string[], follow?: (real: string) => void): Links {
+export interface LinksOptions {
+  /** Is it, under this name, in a watched folder and not ignored? */
+  isOwn(file: string): boolean;
+  /** Hears of each real path outside of the watched folders that a link leads to: it is watched too. */
+  readonly follow?: ((real: string) => void) | undefined;
+  /** No link leads there any more. */
+  readonly forsake?: (real: string) => void;
+}
+
+/** Links that lead to links have a name for each way; of ways that lead in circles, so many turns. */
+const TURNS = 3;
+
+export function createLinks(roots: readonly string[], { isOwn, follow, forsake }: LinksOptions): Links {
   const targets = new Map<string, string>();
-  const followed: string[] = [];
+  const followed = new Set<string>();
 
   async function asWatched(real: string): Promise<string | undefined> {
-    for (const root of [...roots, ...followed]) {
+    for (const root of roots) {
       const base = await realOf(root);
       if (isWithin(base, real)) return join(root, relative(base, real));
     }
+    for (const path of followed) if (isWithin(path, real)) return real;
     return undefined;
   }
 
-  /** Has it watched from now on, unless a watched folder is in it: that might be the whole disk. */
-  async function added(real: string): Promise<string | undefined> {
-    if (!follow) return undefined;
-    for (const root of roots) if (isWithin(real, await realOf(root))) return undefined;
-    if (!followed.includes(real)) {
-      followed.push(real);
-      follow(real);
+  /** Not if a watched folder is in it: that might be the whole disk. */
+  async function isFollowed(real: string): Promise<boolean> {
+    for (const root of roots) if (isWithin(real, await realOf(root))) return false;
+    return follow !== undefined;
+  }
+
+  /** In one step: no other link's change comes between a followed path and the link that leads there. */
+  function set(link: string, target: string | undefined, isNew: boolean): void {
+    const before = targets.get(link);
+    if (target === undefined || target === link) targets.delete(link);
+    else targets.set(link, target);
+    if (isNew && target !== undefined && !followed.has(target)) {
+      followed.add(target);
+      follow?.(target);
     }
-    return real;
+    if (before === undefined || before === target) return;
+    for (const path of followed) {
+      if ([...targets.values()].some((target) => isWithin(path, target))) continue;
+      followed.delete(path);
+      forsake?.(path);
+    }
+  }
+
+  function namesOf(file: string, passed: readonly string[] = []): string[] {
+    if (passed.length >= TURNS) return [file];
+    const others = [...targets].flatMap(([link, target]) =>
+      isWithin(target, file) && !passed.includes(link)
+        ? namesOf(link + file.slice(target.length), [...passed, link])
+        : [],
+    );
+    return [file, ...others];
   }
 
   return {
     async put(link) {
       const real = await realpath(link).catch(() => nextOf(link));
-      const target = real === undefined ? undefined : ((await asWatched(real)) ?? (await added(real)));
-      if (target === undefined || target === link) targets.delete(link);
-      else targets.set(link, target);
+      const target = real === undefined ? undefined : await asWatched(real);
+      const isNew = real !== undefined && target === undefined && (await isFollowed(real));
+      set(link, isNew ? real : target, isNew);
     },
-    delete: (link) => void targets.delete(link),
+    delete: (link) => set(link, undefined, false),
     target: (link) => targets.get(link),
     withAliases(change) {
-      // What is followed has only the names that its links give it.
-      const changes = roots.some((root) => isWithin(root, change.file)) ? [change] : [];
-      for (const [link, target] of targets) {
-        if (isWithin(target, change.file))
-          changes.push({ ...change, file: link + change.file.slice(target.length) });
-      }
-      return changes;
+      const names = new Set(namesOf(change.file).filter(isOwn));
+      return [...names].map((file) => ({ ...change, file }));
     },
     unaliased(file) {
-      for (const [link, target] of targets) if (isWithin(link, file)) return target + file.slice(link.length);
-      return file;
+      let name = file;
+      for (let i = 0; i < TURNS; i++) {
+        for (const [link, target] of targets) {
+          if (!isWithin(link, name)) continue;
+          name = target + name.slice(link.length);
+          break;
+        }
+      }
+      return name;
     },
     asWatched,
   };

@@ -47,6 +47,7 @@ export function createLook({ tree, bytes, links }: LookOptions): (file: string, 
 
   async function becameLink(link: string, save: Save): Promise<Look> {
     const before = links.target(link);
+    const was = throughLink(link, before); // what no link leads to any more is forgotten
     await links.put(link);
     const target = await stat(link).catch(() => undefined);
     if (target?.isFile()) return becameFile(link, save);
@@ -55,17 +56,15 @@ export function createLook({ tree, bytes, links }: LookOptions): (file: string, 
     tree.put(link, true);
     const now = links.target(link);
     if (existed && before === now) return [];
-    return [changed(link, existed), ...throughLink(link, [before, now])];
+    const files = new Set([...was, ...throughLink(link, now)]);
+    return [changed(link, existed), ...[...files].map((file) => changed(file, true))];
   }
 
-  /** Every file that may have other bytes since the link to its folder leads elsewhere. */
-  function throughLink(link: string, targets: readonly (string | undefined)[]): Change[] {
-    const files = new Set<string>();
-    for (const target of targets) {
-      if (target === undefined) continue;
-      for (const file of tree.files(target)) files.add(link + file.slice(target.length));
-    }
-    return [...files].map((file) => changed(file, true));
+  /** Every file that has other bytes when the link to its folder leads elsewhere. */
+  function throughLink(link: string, target: string | undefined): string[] {
+    return target === undefined
+      ? []
+      : Array.from(tree.files(target), (file) => link + file.slice(target.length));
   }
 
   async function becameFile(file: string, save: Save): Promise<Look> {

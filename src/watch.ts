@@ -60,6 +60,8 @@ interface Root {
   readonly ignores: (file: string) => boolean;
   /** The folder to watch for it: itself, or the one it is a file of. */
   base: string;
+  /** What tells that folder from another, once all in it is watched. */
+  walked?: string;
 }
 
 /**
@@ -82,7 +84,11 @@ export function watch(
   let mistaken = false;
   let patrols: NodeJS.Timeout | undefined;
   const errands = new Set<Promise<void>>();
-  const links = createLinks(own, followSymlinks ? follow : undefined);
+  const links = createLinks(own, {
+    isOwn: (file) => counts(file, roots.slice(0, own.length)),
+    follow: followSymlinks ? follow : undefined,
+    forsake,
+  });
   const preferred = new Set<string>();
   const unreadable = new Set<string>();
   const holder = createHolder({ poll, accepts, onWarning });
@@ -102,7 +108,11 @@ export function watch(
   }
 
   function accepts(file: string): boolean {
-    return roots.some((root) =>
+    return counts(file, roots);
+  }
+
+  function counts(file: string, among: readonly Root[]): boolean {
+    return among.some((root) =>
       root.base === root.path ? isWithin(root.path, file) && !isIgnored(root, file) : file === root.path,
     );
   }
@@ -155,6 +165,12 @@ export function watch(
     if (patrols) errand(patrol());
   }
 
+  function forsake(path: string): void {
+    const i = roots.findIndex((root, i) => i >= own.length && root.path === path);
+    const [root] = i < 0 ? [] : roots.splice(i, 1);
+    if (root && !roots.some((other) => isWithin(other.base, root.base))) tree.drop(root.base);
+  }
+
   // --- The watched folders themselves ---
 
   let patrolling = false;
@@ -179,9 +195,11 @@ export function watch(
     const stats = await stat(root.path).catch(() => undefined);
     if (stats) root.base = stats.isDirectory() ? root.path : dirname(root.path);
     const base = root.base === root.path ? stats : await stat(root.base).catch(() => undefined);
-    if (closed || (base && tree.id(root.base) === idOf(base))) return;
+    const id = base && idOf(base);
+    if (closed || (id !== undefined && tree.id(root.base) === id && root.walked === id)) return;
     tree.drop(root.base);
-    if (!base?.isDirectory()) return;
+    if (id === undefined || !base?.isDirectory()) return;
+    root.walked = id;
     await tree.walk([root.base], fresh);
     if (fresh && root.base !== root.path) touch(root.path);
   }

@@ -19,7 +19,7 @@ async function looking(dir: string) {
     onError() {},
   });
   await tree.walk([dir], false);
-  return createLook({ tree, bytes: createBytes(), links: createLinks([dir]) });
+  return createLook({ tree, bytes: createBytes(), links: createLinks([dir], { isOwn: () => true }) });
 }
 
 /** A save whose first event was so many milliseconds ago. */

@@ -359,11 +359,47 @@ test('watch() with followSymlinks: what links lead to outside of the root has th
   await it.announced({ 'site/y/b.css': 'old' });
   outside.write('y/b.css', 'new');
   await it.announced({ 'site/y/b.css': 'new' });
-  rmSync(home.file('site/y'));
-  symlinkSync(outside.file('x'), home.file('site/y'));
+  symlinkSync(outside.file('x'), home.file('site/y2'));
+  renameSync(home.file('site/y2'), home.file('site/y'));
+  await it.announced({ 'site/y/b.css': null });
   outside.write('x/deep/a.css', 'newer');
   await it.announced({ 'site/y/deep/a.css': 'newer' });
+  // Nothing leads there any more.
+  it.forget();
+  outside.write('y/b.css', 'none of ours');
+  home.write('site/a.css', 'newer');
+  await it.announced({ 'site/a.css': 'newer' });
+  assert.equal(it.told(), ['change site/a.css']);
   assert.equal(it.warnings, []);
+});
+
+test('watch() with followSymlinks: links in what is followed, and a file before its folder', async () => {
+  using outside = folder({ 'lib/a.css': 'old', 'lib/sub/b.css': 'old', 'other/c.css': 'old' });
+  const home = folder({ 'site/css/d.css': 'old' });
+  symlinkSync(outside.file('lib'), home.file('site/lib'));
+  symlinkSync(outside.file('other'), outside.file('lib/other'));
+  symlinkSync(home.file('site/css'), outside.file('lib/css'));
+  await tick();
+  await using it = await watched(home, { followSymlinks: true }, [home.file('site')]);
+  outside.write('other/c.css', 'new');
+  await it.announced({ 'site/lib/other/c.css': 'new' });
+  home.write('site/css/d.css', 'new');
+  await it.announced({ 'site/css/d.css': 'new', 'site/lib/css/d.css': 'new' });
+  const names = ['site/lib/other/c.css', 'site/css/d.css', 'site/lib/css/d.css'];
+  assert.equal(new Set(it.told()), new Set(names.map((name) => `change ${name}`)));
+});
+
+test('watch() with followSymlinks: a folder of which a file was followed before', async () => {
+  using outside = folder({ 'a.css': 'old', 'sub/b.css': 'old' });
+  const home = folder({ 'site/x.css': 'old' });
+  symlinkSync(outside.file('a.css'), home.file('site/a.css'));
+  await tick();
+  await using it = await watched(home, { followSymlinks: true }, [home.file('site')]);
+  symlinkSync(outside.path, home.file('site/lib'));
+  await it.announced({ 'site/lib/sub/b.css': 'old' });
+  outside.write('sub/b.css', 'new');
+  outside.write('a.css', 'new');
+  await it.announced({ 'site/lib/sub/b.css': 'new', 'site/lib/a.css': 'new', 'site/a.css': 'new' });
 });
 
 test('watch() twice in one process: both see a root that is made again', async () => {
