@@ -13,8 +13,8 @@ import { minify } from 'terser';
  */
 const LIMITS: Record<string, number> = {
   index: 2560,
-  worker: 968,
-  change: 5176,
+  worker: 944,
+  change: 5200,
   assets: 2560,
   overlay: 1536,
 };
@@ -62,7 +62,7 @@ async function bundle(name: string, format: Format, define: Record<string, strin
 const hash = createHash('sha256')
   .update(await bundle('worker', 'iife'))
   .digest('base64url')
-  .slice(0, 6);
+  .slice(0, 4);
 await bundle('index', 'iife', { WORKER: JSON.stringify(`live-sse ${hash}`) });
 // Fetched when they are needed
 for (const name of ['change', 'assets', 'keep', 'adopted', 'overlay', 'template', 'foreign'])

@@ -19,7 +19,7 @@ export interface Stream {
 export type Word = { readonly join: string } | 'ping' | 'leave' | 'wake';
 
 /** Milliseconds of silence after which a connection is taken for dead. The server sends something every 10 s. */
-const SILENCE = 25_000;
+const SILENCE = 24_000;
 /** Milliseconds until the next try after an answer that was no stream. */
 const REFUSED = 1000;
 /** Milliseconds between two words to the worker, and how many may stay unanswered before the page helps itself. */
@@ -45,10 +45,9 @@ export function isLater(id: string, other: string): boolean {
   return isNews(id, other) && splitId(id)[0] >= splitId(other)[0];
 }
 
-/** The boot and the number in an id. */
+/** The boot, with the dash behind it, and the number in an id. */
 export function splitId(id: string): readonly [boot: string, n: number] {
-  const [boot, n] = id.split('-') as [string, string];
-  return [boot, +n]; // not a number: later than nothing
+  return [id.replace(/[^-]*$/, ''), +id.replace(/.*-/, '')];
 }
 
 /**
