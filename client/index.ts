@@ -128,7 +128,7 @@ function run(script: HTMLOrSVGScriptElement): void {
   join(base, memory && isLater(memory.id, stamp) ? memory.id : stamp, WORKER, receive);
 }
 
-/** What a reload has left for this page; the place in it is taken up. An error in place of the page has its own. */
+/** What a reload has left for this page; the place in it is taken up. What is sent instead of the page has its own. */
 function remember(plain: string | undefined): Memory | undefined {
   let memory: Memory | undefined;
   try {

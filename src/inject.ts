@@ -15,13 +15,13 @@ export interface Stamp {
   readonly file?: string | undefined;
   /** Name under which the document's source is remembered. */
   readonly source?: string | undefined;
-  /** Names of what the page is not to do in place; and `error`, if it is sent in place of a page. */
+  /** Names of what the page is not to do in place; and `instead`, if it is sent instead of a page. */
   readonly plain?: string | undefined;
 }
 
-/** For a response of this status: what was kept of a page is for when it comes again, not for the error in its place. */
-export function stampFor(stamp: Stamp, status: number): Stamp {
-  return status < 400 ? stamp : { ...stamp, plain: [stamp.plain ?? [], 'error'].flat().join(' ') };
+/** For what is sent instead of a page: what was kept of that is for when it comes again. */
+export function insteadOf(stamp: Stamp): Stamp {
+  return { ...stamp, plain: [stamp.plain ?? [], 'instead'].flat().join(' ') };
 }
 
 export interface HtmlOptions {
@@ -380,8 +380,8 @@ export function injectResponse(
     const insertion = { type, nonce, document: isFull ? undefined : document, ended: ended || isFull };
     const isSource = document && req.method === 'GET' && res.statusCode === 200 && formOf(type) === 'html';
     const collector = isSource ? options.collect?.() : undefined;
-    const stamp = stampFor(collector ? { ...made, source: collector.id } : made, res.statusCode);
-    const result = insertTag(bytes, stamp, insertion);
+    const stamp = collector ? { ...made, source: collector.id } : made;
+    const result = insertTag(bytes, res.statusCode < 400 ? stamp : insteadOf(stamp), insertion);
     if (!result) return undefined;
     phase = 'passing';
     held = [];

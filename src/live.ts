@@ -9,7 +9,7 @@ import { names, openInEditor, placeOf } from './editor.ts';
 import { type Change, classify, type Failure, type PageEvent } from './events.ts';
 import { toFailure } from './failure.ts';
 import type { Cors } from './guard.ts';
-import { injectHtml, injectResponse, isDocumentRequest, type Stamp, stampFor } from './inject.ts';
+import { injectHtml, injectResponse, insteadOf, isDocumentRequest, type Stamp } from './inject.ts';
 import { watchForLoops } from './loops.ts';
 import { errorPage, sendPage } from './pages.ts';
 import { policyNotice, readPolicy } from './policy.ts';
@@ -351,7 +351,9 @@ export function wire(options: WiringOptions): Wiring {
       const { nonce, missing } = readPolicy(res.getHeader('content-security-policy'), req.headers.host);
       if (missing) news.tell(policyNotice(req.url, missing));
       const made = path === undefined ? {} : { file: path, source: sources.remember(body) };
-      return injectHtml(body, type, stampFor(stamp(req, made), status), {
+      const own = stamp(req, made);
+      const isPage = status < 400 && path !== undefined;
+      return injectHtml(body, type, isPage ? own : insteadOf(own), {
         document: isDocumentRequest(req),
         nonce,
       });

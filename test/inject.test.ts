@@ -343,7 +343,7 @@ async function site(
 const PAGE = '<!doctype html>\n<html lang="en">\n<head><title>é</title></head><body>é</body></html>';
 const CARRYING = PAGE.replace('<head>', `<head>${TAG}`);
 /** In place of a page: what was kept of that is for that. */
-const STAND_IN_TAG = TAG.replace('></script>', ' data-plain="error"></script>');
+const STAND_IN_TAG = TAG.replace('></script>', ' data-plain="instead"></script>');
 const STANDING_IN = PAGE.replace('<head>', `<head>${STAND_IN_TAG}`);
 const bytesOf = (text: string) => `${Buffer.byteLength(text)}`;
 

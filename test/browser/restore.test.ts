@@ -264,7 +264,7 @@ test('the place is kept when the server was away in between', async () => {
   ]);
 });
 
-test('the place is kept while another page stands in: what is not found, and an error that is shown', async () => {
+test('the place is kept while another page stands in: what is not found, and an error', async () => {
   const body = '<input id=i><p style="height:4000px">';
   const broken = (req: IncomingMessage, res: ServerResponse, next: () => void) => {
     if (!isBroken || req.url !== '/') return next();
@@ -293,6 +293,16 @@ test('the place is kept while another page stands in: what is not found, and an 
   isBroken = false;
   site.server.reload();
   await see(page, '[document.querySelector("#i")?.value, scrollY]', ['typed', 456]);
+});
+
+test('the place is kept while the list of the folder stands in', async () => {
+  await using site = await serve({ 'index.html': html('<input id=i>'), 'a.js': '' });
+  const page = await site.open();
+  await page.type('#i', 'typed');
+  rmSync(site.folder.file('index.html'));
+  await see(page, 'document.querySelector("h1")?.textContent', 'Files');
+  site.folder.write('index.html', html('<input id=i>'));
+  await see(page, 'document.querySelector("#i")?.value', 'typed');
 });
 
 test('a page that is sent with an error status keeps a place of its own', async () => {
