@@ -3,10 +3,18 @@
 
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type EventStream, type Folder, folder, get, openStream, until, within } from './harness.ts';
+import {
+  type EventStream,
+  type Folder,
+  folder,
+  freePort,
+  get,
+  openStream,
+  until,
+  within,
+} from './harness.ts';
 import { servers } from './servers.ts';
 
 const isLinux = process.platform === 'linux'; // has /proc, which counts watches
@@ -20,14 +28,6 @@ function tree(folders: number): Folder {
     for (let j = 0; j < 50; j++) writeFileSync(`${dir}/${j}.css`, 'old');
   }
   return site;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
 }
 
 /** Has one of the events, from this one on, named the path? */

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { renderUnicodeCompact } from 'uqr';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { folder, get, isAlive, navigation, openStream, raw, until, within } from './harness.ts';
+import { folder, freePort, get, isAlive, navigation, openStream, raw, until, within } from './harness.ts';
 
 const cli = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
 
@@ -77,9 +77,9 @@ test('live-sse serves a folder, says where, logs a change, and ends on Ctrl-C', 
 
 test('live-sse ends in under a second with a stream, an idle connection and half a request open', async () => {
   using site = folder({ 'index.html': 'x' });
-  using running = run([site.path, '-p', '0', '-q']);
+  const port = await freePort();
+  using running = run([site.path, '-p', String(port), '-q']);
   const url = await running.url();
-  const port = Number(new URL(url).port);
   using stream = await openStream(`${url}__events`);
   using idle = raw(port, 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
   await idle.match(/HTTP\/1\.1 200/);

@@ -1,8 +1,9 @@
-// What the tests share: folders that go away, waits with a deadline, and clients that send exactly what they are told.
+// What the tests share: folders that go away, waits with a deadline, ports, and clients that send exactly what they are
+// told.
 
 import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
-import { connect, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -84,6 +85,33 @@ export function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+/**
+ * A port of this machine where nobody listens. It is this process's until its end: whoever leaves it can come back. A port
+ * that the system gave would be the next client's as soon as it is closed, so it is none of those (from 32768 on with
+ * Linux, from 49152 on elsewhere); and the one behind it is kept, so that no other test takes the two.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + 2 * Math.floor(Math.random() * 6_000);
+    const keeper = await listenAt(port + 1);
+    const found = keeper && (await listenAt(port));
+    keeper?.unref();
+    if (!found) continue;
+    await new Promise((resolve) => found.close(resolve));
+    return port;
+  }
+}
+
+/** `undefined` where somebody listens already. */
+function listenAt(port: number): Promise<Server | undefined> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().listen(port, '127.0.0.1', () => resolve(server));
+    server.on('error', (error: NodeJS.ErrnoException) =>
+      error.code === 'EADDRINUSE' ? resolve(undefined) : reject(error),
+    );
+  });
 }
 
 export interface Answer {

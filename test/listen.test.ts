@@ -7,7 +7,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { selfSigned } from '../src/certificate.ts';
 import { type StartOptions, start } from '../src/index.ts';
-import { folder, navigation, raw, until, within } from './harness.ts';
+import { folder, freePort, navigation, raw, until, within } from './harness.ts';
 
 using shared = folder();
 const { key, cert } = await selfSigned(['localhost', '127.0.0.1', '::1'], { folder: shared.path });
@@ -202,7 +202,7 @@ test('the guard holds over HTTP/2: :authority is the Host, and the origin is htt
 
 test('close() ends streams, sessions and half a handshake in under a second', async () => {
   using site = folder({ 'index.html': page, 'big.bin': big });
-  const server = await serve(site.path);
+  const server = await serve(site.path, { port: await freePort() });
   using h2 = client(server.url);
   const stream = await h2.listen();
   using idle = client(server.url);

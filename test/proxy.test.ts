@@ -13,7 +13,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { start } from '../src/index.ts';
 import { createProxy, type ProxyOptions } from '../src/proxy.ts';
-import { folder, get, navigation, openStream, raw, until, within } from './harness.ts';
+import { folder, freePort, get, navigation, openStream, raw, until, within } from './harness.ts';
 
 interface Running extends AsyncDisposable {
   readonly url: string;
@@ -84,12 +84,6 @@ async function front(targets: string | Record<string, string>, options: ProxyOpt
       await running[Symbol.asyncDispose]();
     },
   };
-}
-
-/** A port where nobody listens, and one that a back end can take later. */
-async function freePort(): Promise<number> {
-  await using taken = await backEnd(() => {});
-  return taken.port;
 }
 
 const echo: RequestListener = (req, res) => {

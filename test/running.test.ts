@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { leaveNote, type Note, runningServers, serversFor } from '../src/running.ts';
-import { folder, within } from './harness.ts';
+import { folder, freePort, within } from './harness.ts';
 
 /** Something that listens, and its address. */
 async function listening() {
@@ -36,9 +36,7 @@ test('runningServers() forgets processes that are gone, and servers that do not 
   const { pid } = spawnSync(process.execPath, ['--version']);
   using server = await listening();
   leaveNote({ pid, url: server.url, folders: {} }, notes);
-  const closed = await listening();
-  closed[Symbol.dispose]();
-  leaveNote({ pid: process.pid, url: closed.url, folders: {} }, notes);
+  leaveNote({ pid: process.pid, url: `http://127.0.0.1:${await freePort()}/`, folders: {} }, notes);
   assert.is(readdirSync(notes).length, 2);
   assert.equal(await runningServers(notes), []);
   assert.equal(readdirSync(notes), []);

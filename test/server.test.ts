@@ -6,7 +6,7 @@ import { networkInterfaces } from 'node:os';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveEvents, live, type StartOptions, start } from '../src/index.ts';
-import { folder, get, navigation, openStream, raw, until, within } from './harness.ts';
+import { folder, freePort, get, navigation, openStream, raw, until, within } from './harness.ts';
 import { servers } from './servers.ts';
 
 const page = '<!doctype html><title>Page</title><p>text';
@@ -510,7 +510,7 @@ test('start() on a taken port is refused and leaves nothing behind; so does clos
 
 test('a server started again on the same port has its clients back', async () => {
   using site = folder({ 'index.html': page });
-  const first = await start({ root: site.path, port: 0 });
+  const first = await start({ root: site.path, port: await freePort() });
   using stream = await openStream(at(first.url));
   await first.close();
   await until('the stream to end', () => stream.closed());
@@ -523,10 +523,7 @@ test('a server started again on the same port has its clients back', async () =>
 test('a file that changes after it was served while the server starts is not missed', async () => {
   using site = folder({ 'index.html': page });
   for (let i = 0; i < 300; i++) site.write(`deep/${i}/a.txt`, 'old');
-  const { port } = await start({ root: site.path, port: 0 }).then(async (server) => {
-    await server.close();
-    return server;
-  });
+  const port = await freePort();
   const url = `http://localhost:${port}/`;
   for (let i = 0; i < 10; i++) {
     const starting = start({ root: site.path, port });

@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
-import { type Folder, folder, get, passTick, until } from '../harness.ts';
+import { type Folder, folder, freePort, get, passTick, until } from '../harness.ts';
 import { blocksOf } from '../installed.ts';
 import { type Context, except, launch, type Page } from './engine.ts';
 import { front } from './front.ts';
@@ -751,9 +751,9 @@ test('the script runs once, however often it is there', async () => {
 });
 
 test('a page comes back by itself when the server has started again, once', async () => {
-  await using site = await serve({ 'index.html': html('', 'old') });
+  const port = await freePort();
+  await using site = await serve({ 'index.html': html('', 'old') }, { port });
   const page = await site.open();
-  const { port } = site.server;
   await site.server.close();
   site.folder.write('index.html', html('', 'new'));
   passTick(site.folder.path);
@@ -770,7 +770,11 @@ test('a page comes back by itself when the server has started again, once', asyn
 });
 
 test('a page that has to be reloaded waits for a server that is away', async () => {
-  await using site = await serve({ 'index.html': html('<script src=a.js></script>', 'old'), 'a.js': '' });
+  const port = await freePort();
+  await using site = await serve(
+    { 'index.html': html('<script src=a.js></script>', 'old'), 'a.js': '' },
+    { port },
+  );
   // Told, but gone before the page can leave: it asks for the server first.
   let gone = false;
   let asked = 0;
@@ -792,7 +796,6 @@ test('a page that has to be reloaded waits for a server that is away', async () 
   const bar = 'document.querySelector("live-sse-bar")?.shadowRoot.textContent';
   await see(page, bar, 'The new page does not come. It is shown once that is mended.');
   await stays(page);
-  const { port } = site.server;
   await site.server.close();
   gone = false;
   site.folder.write('index.html', html('<script src=a.js></script>', 'new'));

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
-import { type Folder, folder, until } from '../harness.ts';
+import { type Folder, folder, freePort, until } from '../harness.ts';
 import { launch, type Page } from './engine.ts';
 import { see, typeInto } from './site.ts';
 
@@ -202,8 +202,8 @@ test('a failed build is shown over such a page', async () => {
 });
 
 test('such a page is told of what it missed while the server was away', async () => {
-  await using site = await serve({ 'index.html': html('') });
-  const { port } = site.server;
+  const port = await freePort();
+  await using site = await serve({ 'index.html': html('') }, (origin) => ({ cors: [origin], port }));
   const page = await site.open();
   await site.server.close();
   await using again = await start({ root: site.folder.path, port, host: '127.0.0.1', cors: [site.origin] });

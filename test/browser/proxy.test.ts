@@ -3,12 +3,11 @@
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import express from 'express';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Live, live, start } from '../../src/index.ts';
-import { type Folder, folder, until, within } from '../harness.ts';
+import { type Folder, folder, freePort, until, within } from '../harness.ts';
 import { launch, type Page } from './engine.ts';
 import { see, typeInto } from './site.ts';
 
@@ -73,19 +72,18 @@ function app(views: Folder, first?: Live): Server {
   return createServer(routes);
 }
 
-const listen = (server: Server) =>
-  new Promise<string>((resolve) => {
-    server.listen(0, '127.0.0.1', () => {
-      resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-    });
-  });
-
 /** Live-sse as a proxy in front of the app, or inside of it. */
 async function run(way: 'proxy' | 'live'): Promise<App> {
   const views = folder(VIEWS);
   const inside = way === 'live' ? live({ watch: views.path }) : undefined;
   const backend = app(views, inside);
-  const target = await listen(backend);
+  const port = await freePort();
+  const target = `http://127.0.0.1:${port}/`;
+  const listen = async () => {
+    backend.listen(port, '127.0.0.1');
+    await once(backend, 'listening');
+  };
+  await listen();
   const proxy = inside
     ? undefined
     : await start({ proxy: target, watch: views.path, port: 0, host: '127.0.0.1' });
@@ -102,10 +100,7 @@ async function run(way: 'proxy' | 'live'): Promise<App> {
       backend.close();
       backend.closeAllConnections();
     },
-    restart: async () => {
-      backend.listen(Number(new URL(target).port), '127.0.0.1');
-      await once(backend, 'listening');
-    },
+    restart: listen,
     open: async (path = 'page') => {
       const page = await context.newPage();
       await page.goto(url + path);

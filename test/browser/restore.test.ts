@@ -5,7 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { start } from '../../src/index.ts';
-import { until } from '../harness.ts';
+import { freePort, until } from '../harness.ts';
 import { except, type Page } from './engine.ts';
 import { type Front, front } from './front.ts';
 import { type Site, see, sites, typeInto } from './site.ts';
@@ -247,11 +247,11 @@ for (const [name, paragraphs] of [
 
 test('the place is kept when the server was away in between', async () => {
   const body = '<input id=i><dialog id=g>x</dialog><p style="height:4000px">';
-  await using site = await serve({ 'index.html': html(body), 'a.js': '' });
+  const port = await freePort();
+  await using site = await serve({ 'index.html': html(body), 'a.js': '' }, { port });
   const page = await site.open();
   await typeInto(page, '#i', 'typed');
   await page.evaluate('g.showModal(); scrollTo(0, 456); window.marker = 1');
-  const { port } = site.server;
   await site.server.close();
   site.folder.write('index.html', html(`<h1>new</h1>${body}`));
   await using again = await start({ root: site.folder.path, port, host: '127.0.0.1' });

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, start } from '../../src/index.ts';
-import { type Folder, folder, until } from '../harness.ts';
+import { type Folder, folder, freePort, until } from '../harness.ts';
 import { servers } from '../servers.ts';
 import { type Context, except, launch, type Page, puppeteerOf, type Reasons } from './engine.ts';
 import { front } from './front.ts';
@@ -193,7 +193,8 @@ except(noCrash, test)('the process of the worker is killed: its pages lose nothi
 test('the server is killed and started again: a page shows what was saved meanwhile, and goes on', async () => {
   using site = folder({ 'index.html': HTML('old'), 'a.css': CSS(1) });
   await using process = servers();
-  const { url } = await process.start({ root: site.path });
+  const port = await freePort();
+  const { url } = await process.start({ root: site.path, port });
   const page = await browser.newPage();
   await page.goto(url);
   site.write('a.css', CSS(2));
@@ -201,7 +202,7 @@ test('the server is killed and started again: a page shows what was saved meanwh
   await process.kill();
   site.write('index.html', HTML('new'));
   site.write('a.css', CSS(3));
-  await using again = await start({ root: site.path, port: Number(new URL(url).port), host: '127.0.0.1' });
+  await using again = await start({ root: site.path, port, host: '127.0.0.1' });
   await see(page, `[${TEXT}, ${WIDTH}].join()`, 'new,3px');
   await streams(again, 1);
   await page.evaluate('window.marker = 1');

@@ -3,10 +3,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, request } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import type { Readable } from 'node:stream';
 import { Script } from 'node:vm';
-import { until, within } from '../harness.ts';
+import { freePort, until, within } from '../harness.ts';
 import type { Driver, LaunchOptions, Started } from './engine.ts';
 import { type Program, provide } from './programs.ts';
 import { newSession, type Session } from './webdriver.ts';
@@ -90,15 +90,6 @@ async function startDriver(display: string, closers: (() => unknown)[]): Promise
     );
   await until('the driver to listen', answers);
   return base;
-}
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** WebKit cannot be told what a name means: its proxy takes all of them for this machine. */
