@@ -84,7 +84,7 @@ test('a tab that opens while an event is on its way misses nothing', async () =>
   await see(first, TEXT, 'new');
   release();
   await see(page, TEXT, 'new');
-  assert.is(site.server.clients, 1);
+  await streams(site.server, 1);
 });
 
 /** Ends the process of a page, and waits until it is gone. */
@@ -127,7 +127,7 @@ for (const [name, end, cannot] of endings) {
     site.folder.write('a.css', CSS(2));
     await see(second, WIDTH, '2px', 5000);
     site.folder.write('index.html', HTML('new'));
-    await see(second, TEXT, 'new', 2000);
+    await see(second, TEXT, 'new', 5000);
     await streams(site.server, 1);
   });
 }
@@ -165,7 +165,7 @@ for (const [what, change, seen] of [
     await streams(site.server, 1);
     change(site);
     await page.goBack();
-    await see(page, seen[0], seen[1], 2000);
+    await see(page, seen[0], seen[1], 5000);
     if (what === 'stylesheet') {
       assert.equal(await page.evaluate('[window.marker, window.persisted]'), [1, true]);
     }
@@ -240,7 +240,7 @@ for (const [name, script] of withouts) {
     await see(page, TEXT, 'new');
     await streams(site.server, 1);
     await page.goto('about:blank');
-    await streams(site.server, 0, 2000);
+    await streams(site.server, 0, 5000);
   });
 }
 
