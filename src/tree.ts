@@ -28,13 +28,13 @@ export interface TreeOptions {
 export interface Tree {
   /** Watches and lists folders and all below. `fresh`: they are new, so whatever is in them is news. */
   walk(dirs: readonly string[], fresh: boolean): Promise<void>;
-  /** Watches and lists one folder ahead of the walk that will come to it. */
+  /** Watches and lists one folder ahead of the walk that will come to it, and that knows whether it is new. */
   attach(dir: string): Promise<void>;
   /** Lists every folder again. */
   relist(): Promise<void>;
   /** Ends the watches on a folder and all below; each file in them is touched. */
   drop(dir: string): void;
-  /** The inode of a watched folder. */
+  /** The inode of a folder that was walked. */
   id(dir: string): string | undefined;
   /** Was there a file when it was last looked at? */
   has(file: string): boolean;
@@ -47,6 +47,8 @@ export interface Tree {
 interface Folder {
   readonly path: string;
   readonly fresh: boolean;
+  /** No walk has come to it yet. */
+  ahead: boolean;
   readonly files: Set<string>;
   readonly folders: Set<string>;
   id?: string;
@@ -74,7 +76,7 @@ export function createTree({ hold, accepts, touch, onRenewed, onLink, onError }:
       const queue = level.values();
       const work = async () => {
         for (const dir of queue) {
-          const folder = await open(dir, fresh);
+          const folder = await open(dir, fresh, false);
           for (const name of folder?.folders ?? []) next.push(join(dir, name));
         }
       };
@@ -83,16 +85,20 @@ export function createTree({ hold, accepts, touch, onRenewed, onLink, onError }:
     }
   }
 
-  async function open(dir: string, fresh: boolean): Promise<Folder | undefined> {
+  async function open(dir: string, fresh: boolean, ahead: boolean): Promise<Folder | undefined> {
     if (closed) return undefined;
     const known = folders.get(dir);
-    if (known) {
+    // What is in it was taken for old.
+    if (known?.ahead && fresh) drop(dir);
+    else if (known) {
+      known.ahead &&= ahead;
       await known.opened;
       return folders.get(dir);
     }
     const folder: Folder = {
       path: dir,
       fresh,
+      ahead,
       files: new Set(),
       folders: new Set(),
       listed: false,
@@ -246,12 +252,15 @@ export function createTree({ hold, accepts, touch, onRenewed, onLink, onError }:
       await walk(dirs, fresh);
       for (const dir of dirs) if (folders.has(dir)) folders.get(dirname(dir))?.folders.add(basename(dir));
     },
-    attach: async (dir) => void (await open(dir, false)),
+    attach: async (dir) => void (await open(dir, false, true)),
     async relist() {
       for (const folder of [...folders.values()]) await relistOne(folder);
     },
     drop,
-    id: (dir) => folders.get(dir)?.id,
+    id(dir) {
+      const folder = folders.get(dir);
+      return folder?.ahead ? undefined : folder?.id;
+    },
     has,
     put,
     files,

@@ -554,6 +554,18 @@ test('prefer() of a file watches its folder at once, wherever the walk of the tr
   }
 });
 
+test('prefer() of a file in a new folder, before that was looked at, takes nothing in it for old', async () => {
+  await using it = await calm({ 'a.css': 'old' });
+  for (let i = 0; i < 20; i++) {
+    const [asked, beside, below, later] = [`${i}/n/a`, `${i}/n/b`, `${i}/n/x/c`, `${i}/n/x/d`] as const;
+    for (const name of [asked, beside, below]) it.site.write(name, 'new');
+    it.watcher.prefer(it.site.file(asked));
+    await it.announced({ [asked]: 'new', [beside]: 'new', [below]: 'new' });
+    it.site.write(later, 'new');
+    await it.announced({ [later]: 'new' });
+  }
+});
+
 test('what is ignored takes no watch, however deep it is', async () => {
   const before = watches();
   const names = [
