@@ -1,6 +1,6 @@
 // --run: changes of sources → runs of a command; what a good run changed → one batch. Meanwhile pages can wait.
 
-import type { Change, Failure } from './events.ts';
+import { type Change, type Failure, type Found, merge } from './events.ts';
 import { createRunner } from './run.ts';
 
 export interface BuildOptions {
@@ -27,7 +27,9 @@ export interface Build {
   /** Runs the command for the first time. */
   start(): void;
   /** Takes a batch of the watcher. */
-  take(changes: readonly Change[], since: number): void;
+  take(changes: readonly Found[], since: number): void;
+  /** Somebody has asked for what is not there: should it come back as it was, that is news. */
+  missed(): void;
   /** Whether what is served is whole: waits for a run under way, `ms` at the most. */
   isDone(ms: number): Promise<boolean>;
   close(): Promise<void>;
@@ -38,8 +40,10 @@ const LOOP = 10;
 
 export function createBuild(command: string, options: BuildOptions): Build {
   const { kill, isSource, quiet, publish, onSources, onLoop, onOutput, onGood, onEnd } = options;
-  const held = new Map<string, Change>();
+  let held: Found[] = [];
   let heldSince = 0;
+  /** What is held away from the pages, is that all they could know? */
+  let isUnseen = true;
   let chained = 0;
   /** Resolves when the last run and all that follows from it are over. */
   let settled: Promise<void> | undefined;
@@ -56,14 +60,25 @@ export function createBuild(command: string, options: BuildOptions): Build {
   async function end(ms: number, failure?: Failure): Promise<void> {
     await quiet();
     if (!failure) onGood();
+    // From here on pages are answered again, with what there is.
+    else if (held.length > 0) isUnseen = false;
     // What a failed run has changed, and what the next one is about to, waits: half a build is not to be seen.
     if (!failure && !runner.running) release();
     onEnd(ms, failure);
   }
 
   function release(): void {
-    const changes = [...held.values()];
-    held.clear();
+    const merged = new Map<string, Found>();
+    for (const found of held) {
+      const change = merge(merged.get(found.file), found);
+      if (change) merged.set(found.file, change);
+      else merged.delete(found.file);
+    }
+    // Many commands begin by deleting what they make.
+    const isSame = ({ before, after }: Found) => isUnseen && before !== undefined && before === after;
+    const changes = [...merged.values()].filter((found) => !isSame(found));
+    held = [];
+    isUnseen = true;
     if (changes.length > 0) publish(changes, heldSince);
   }
 
@@ -76,9 +91,9 @@ export function createBuild(command: string, options: BuildOptions): Build {
     });
   }
 
-  function hold(changes: readonly Change[], since: number): void {
-    if (held.size === 0) heldSince = since;
-    for (const change of changes) held.set(change.file, change);
+  function hold(changes: readonly Found[], since: number): void {
+    if (held.length === 0) heldSince = since;
+    held.push(...changes);
   }
 
   return {
@@ -95,6 +110,9 @@ export function createBuild(command: string, options: BuildOptions): Build {
       if (outputs.length === 0) return;
       if (settled) hold(outputs, since);
       else publish(outputs, since);
+    },
+    missed() {
+      if (settled) isUnseen = false;
     },
     async isDone(ms) {
       let timer: NodeJS.Timeout | undefined;

@@ -34,6 +34,8 @@ export interface Bytes {
   /** Is what is known of the file from when it was last changed? */
   isCurrent(file: string, stats: Pick<Stats, 'ctimeMs' | 'size'>): boolean;
   knows(file: string): boolean;
+  /** What tells the bytes that are known of the file from others. */
+  digestOf(file: string): string | undefined;
   forget(file: string): void;
 }
 
@@ -89,6 +91,7 @@ export function createBytes(): Bytes {
       return before?.ctime === ctimeMs && before.size === size;
     },
     knows: (file) => known.has(file),
+    digestOf: (file) => known.get(file)?.digest,
     forget: (file) => void known.delete(file),
   };
 }

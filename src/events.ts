@@ -10,6 +10,13 @@ export interface Change {
   readonly path?: string;
 }
 
+/** A change as the watcher finds it. */
+export interface Found extends Change {
+  /** What tells the bytes that went from others, and those that came: as far as that is known. */
+  readonly before?: string | undefined;
+  readonly after?: string | undefined;
+}
+
 /** What a page hears of a change. */
 export interface PageEvent {
   readonly type: 'reload' | 'css';
@@ -78,6 +85,14 @@ export const RESERVED_TYPES = [
   'error',
   'message',
 ] as const;
+
+/** What two changes of one file are together, to who has heard of neither; `undefined`: nothing that could be known of. */
+export function merge(first: Found | undefined, last: Found): Found | undefined {
+  if (!first) return last;
+  const both = { ...last, before: first.before };
+  if (first.type === 'add') return last.type === 'unlink' ? undefined : { ...both, type: 'add' };
+  return last.type === 'unlink' ? both : { ...both, type: 'change' };
+}
 
 // What encodeURIComponent escapes and a browser leaves alone in a path (URL Standard, path percent-encode set).
 const LEFT_ALONE = /%(24|26|2B|2C|3A|3B|3D|40|5B|5D|7C)/g;

@@ -3,7 +3,7 @@
 
 import { readlink, realpath } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
-import type { Change } from './events.ts';
+import type { Found } from './events.ts';
 
 export interface Links {
   /** Finds out where the link leads to now. */
@@ -12,7 +12,7 @@ export interface Links {
   /** Where a link leads to, as a path below a watched folder; `undefined`: to nowhere, or outside. */
   target(link: string): string | undefined;
   /** The change, and the same under every other name of the file. */
-  withAliases(change: Change): readonly Change[];
+  withAliases(change: Found): readonly Found[];
   /** The file's name without links. */
   unaliased(file: string): string;
   /** A real path as one below a watched folder, which may itself be reached through links. */

@@ -225,7 +225,12 @@ export function wire(options: WiringOptions): Wiring {
       isSource: (file) => options.isSource(file),
       quiet: () => watcher.quiet(),
       publish,
-      onSources: (changes, since) => tell(changes, undefined, since),
+      onSources: (changes, since) =>
+        tell(
+          changes.map(({ type, file }) => ({ type, file })),
+          undefined,
+          since,
+        ),
       onLoop: (file) =>
         news.tell(
           `The command given as run changes "${relative('.', file)}", which it builds from, and so runs again and again. Let it write elsewhere, or ignore that file`,
@@ -302,7 +307,10 @@ export function wire(options: WiringOptions): Wiring {
   const middleware: Handler = async (req, res, next) => {
     if (routes.handle(req, res)) return;
     const { url, headers } = req; // as it came: what falls back to a page gives it another address
-    res.once('finish', () => tellRefused({ url, headers }, res));
+    res.once('finish', () => {
+      if (res.statusCode === 404) build?.missed();
+      tellRefused({ url, headers }, res);
+    });
     if (build && isPage(req) && !(await build.isDone(BUILD_PATIENCE))) {
       stoodIn = true;
       injectResponse(req, res, () => stamp(req), { onNotice: news.tell, conditional });
@@ -399,8 +407,8 @@ function isPage(req: IncomingMessage): boolean {
   return isDocumentRequest(req) ?? /text\/html/.test(req.headers.accept ?? '');
 }
 
-function locateChange(change: Change, paths: readonly string[]): readonly Change[] {
-  return paths.length === 0 ? [change] : paths.map((path) => ({ ...change, path }));
+function locateChange({ type, file }: Change, paths: readonly string[]): readonly Change[] {
+  return paths.length === 0 ? [{ type, file }] : paths.map((path) => ({ type, file, path }));
 }
 
 /** For the tag: what the page is not to do; `undefined` if it may do all. */

@@ -3,7 +3,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, stat } from 'node:fs/promises';
 import type { Bytes } from './bytes.ts';
-import type { Change } from './events.ts';
+import type { Found } from './events.ts';
 import type { Links } from './links.ts';
 import type { Look, Save } from './settle.ts';
 import { idOf, type Tree } from './tree.ts';
@@ -74,7 +74,7 @@ export function createLook({ tree, bytes, links }: LookOptions): (file: string, 
     if (typeof compared === 'number') return patience(save, compared, performance.now());
     tree.put(file, true);
     if (compared === 'same' && existed) return [];
-    return links.withAliases(changed(file, existed));
+    return links.withAliases({ ...changed(file, existed), after: bytes.digestOf(file) });
   }
 
   function isGone(file: string, save: Save): Look {
@@ -83,10 +83,11 @@ export function createLook({ tree, bytes, links }: LookOptions): (file: string, 
     return age < GONE ? GONE - age : unlinked(file);
   }
 
-  function unlinked(file: string): readonly Change[] {
+  function unlinked(file: string): readonly Found[] {
+    const before = bytes.digestOf(file);
     tree.put(file, false);
     bytes.forget(file);
-    return links.withAliases({ type: 'unlink', file });
+    return links.withAliases({ type: 'unlink', file, before });
   }
 
   return look;
@@ -110,6 +111,6 @@ function patience(save: Save, size: number, now: number): number {
   return patience;
 }
 
-function changed(file: string, existed: boolean): Change {
+function changed(file: string, existed: boolean): Found {
   return { type: existed ? 'change' : 'add', file };
 }

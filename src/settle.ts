@@ -1,7 +1,7 @@
 // Raw events of files → looks at quiet moments → batches. Only the timing is here: what a look finds, and how, is the
 // caller's business.
 
-import type { Change } from './events.ts';
+import { type Found, merge } from './events.ts';
 
 /** All in ms. A save of one file is looked at so long after its last event; the rest are bounds for the unusual. */
 const QUIET = 4;
@@ -37,7 +37,7 @@ export interface Save {
 }
 
 /** What a look gives: changes to tell (none: nothing happened), or the time in ms after which to look again. */
-export type Look = readonly Change[] | number;
+export type Look = readonly Found[] | number;
 
 export interface Settle {
   /** Something happened to the file. */
@@ -64,7 +64,7 @@ interface Pending extends Save {
 
 export function createSettle(
   look: (file: string, save: Save) => Promise<Look>,
-  onBatch: (changes: readonly Change[], since: number) => void,
+  onBatch: (changes: readonly Found[], since: number) => void,
   /** Is somebody in the middle of changing many files? */
   isBusy = () => false,
 ): Settle {
@@ -72,8 +72,8 @@ export function createSettle(
   const ripe: string[] = [];
   const looks = new Set<Promise<void>>();
 
-  let batch = new Map<string, Change>();
-  let previous: ReadonlyMap<string, Change> = batch;
+  let batch = new Map<string, Found>();
+  let previous: ReadonlyMap<string, Found> = batch;
   let since: number | undefined; // first event of the batch
   let settledAt = 0; // first change of the batch
   let files = 0; // saves begun since then
@@ -148,12 +148,10 @@ export function createSettle(
     if (moved) begin(file, performance.now());
   }
 
-  function add(change: Change): void {
+  function add(change: Found): void {
     if (batch.size === 0) settledAt = performance.now();
-    const before = batch.get(change.file);
-    // Deleted and there again, or new and written again: to a page that is what it was at first, or new.
-    const type = merge(before?.type, change.type);
-    if (type) batch.set(change.file, { ...change, type });
+    const merged = merge(batch.get(change.file), change);
+    if (merged) batch.set(change.file, merged);
     else batch.delete(change.file);
   }
 
@@ -178,7 +176,7 @@ export function createSettle(
     const isBurst = quiet >= BURST_QUIET;
     if (isBurst && waited >= BURST_LASTS) return 0;
     if (pending.size > 0) return (isBurst ? BURST_LASTS : HELD) - waited;
-    if (files > 1 && waited < BURST_LASTS && isBusy()) return FOLLOWING_QUIET;
+    if ((files > 1 || quiet > 0) && waited < BURST_LASTS && isBusy()) return FOLLOWING_QUIET;
     return quiet - (now - lastEvent);
   }
 
@@ -254,11 +252,4 @@ async function over(save: Pending, ms: number): Promise<void> {
   });
   await Promise.race([save.done, late]);
   clearTimeout(timer);
-}
-
-/** What two changes of one file in one batch are together; `undefined`: nothing that a page could know of. */
-function merge(before: Change['type'] | undefined, now: Change['type']): Change['type'] | undefined {
-  if (before === 'add') return now === 'unlink' ? undefined : 'add';
-  if (before === 'unlink') return now === 'unlink' ? 'unlink' : 'change';
-  return now;
 }

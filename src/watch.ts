@@ -11,7 +11,7 @@ import { realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { createBytes, drained } from './bytes.ts';
-import type { Change } from './events.ts';
+import type { Found } from './events.ts';
 import { findLock, isLocked } from './git.ts';
 import { codeOf, createHolder } from './hold.ts';
 import { createIgnore, loadGlobs, type Matcher } from './ignore.ts';
@@ -71,7 +71,7 @@ interface Root {
  */
 export function watch(
   dirs: readonly string[],
-  onBatch: (changes: readonly Change[], since: number) => void,
+  onBatch: (changes: readonly Found[], since: number) => void,
   options: WatchOptions = {},
 ): Watcher {
   const { ignore = [], followSymlinks = false, poll = false, onWarning = () => {} } = options;
@@ -138,7 +138,7 @@ export function watch(
     settle.touch(file);
   }
 
-  function tell(changes: readonly Change[], since: number): void {
+  function tell(changes: readonly Found[], since: number): void {
     const from = stamp;
     stamp = Date.now() - 100; // early enough for any clock
     if (events > MANY_EVENTS) errand(tree.relist().then(() => catchUp(from)));
@@ -173,18 +173,22 @@ export function watch(
 
   // --- The watched folders themselves ---
 
-  let patrolling = false;
+  let patrolling: Promise<void> | undefined;
   let again = false;
 
-  async function patrol(): Promise<void> {
+  /** Resolves when each of them was looked for after this moment. */
+  function patrol(): Promise<void> {
     again = true;
-    if (patrolling) return;
-    patrolling = true;
+    patrolling ??= Promise.resolve().then(goRound);
+    return patrolling;
+  }
+
+  async function goRound(): Promise<void> {
     while (again && !closed) {
       again = false;
       for (const root of roots) await inspect(root, true);
     }
-    patrolling = false;
+    patrolling = undefined;
   }
 
   function onRenewed(dir: string): void {

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Change, classify, type PageEvent, toPath } from '../src/events.ts';
+import { type Change, classify, type Found, merge, type PageEvent, toPath } from '../src/events.ts';
 
 const change = (type: Change['type'], path: string): Change => ({ type, file: `/site${path}`, path });
 
@@ -105,5 +105,25 @@ for (const [name, root, file, expected] of onWindows) {
 test('toPath() elsewhere tells folders apart by letter case', () => {
   assert.is(toPath('/Site', '/site/a.css'), undefined);
 });
+
+const file = '/a';
+const gone: Found = { type: 'unlink', file, before: 'A' };
+const came: Found = { type: 'add', file, after: 'B' };
+const written: Found = { type: 'change', file, after: 'C' };
+
+for (const [name, all, expected] of [
+  ['written twice', [written, { ...written, after: 'D' }], { ...written, after: 'D' }],
+  ['new, then written', [came, written], { type: 'add', file, after: 'C' }],
+  ['new, then gone', [came, { type: 'unlink', file, before: 'B' }], undefined],
+  ['gone, then there', [gone, came], { type: 'change', file, before: 'A', after: 'B' }],
+  ['gone, there, written', [gone, came, written], { type: 'change', file, before: 'A', after: 'C' }],
+  ['gone, there, gone', [gone, came, { type: 'unlink', file, before: 'B' }], gone],
+  ['written, then gone', [written, { type: 'unlink', file, before: 'C' }], { type: 'unlink', file }],
+] satisfies [string, Found[], Found | undefined][]) {
+  test(`merge() of a file that is ${name}`, () => {
+    const merged = all.reduce<Found | undefined>(merge, undefined);
+    assert.equal(merged && JSON.parse(JSON.stringify(merged)), expected);
+  });
+}
 
 test.run();

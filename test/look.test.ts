@@ -19,7 +19,11 @@ async function looking(dir: string) {
     onError() {},
   });
   await tree.walk([dir], false);
-  return createLook({ tree, bytes: createBytes(), links: createLinks([dir], { isOwn: () => true }) });
+  const look = createLook({ tree, bytes: createBytes(), links: createLinks([dir], { isOwn: () => true }) });
+  return async (file: string, save: Save) => {
+    const found = await look(file, save);
+    return typeof found === 'number' ? found : found.map(({ type, file }) => ({ type, file }));
+  };
 }
 
 /** A save whose first event was so many milliseconds ago. */
