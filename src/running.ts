@@ -42,9 +42,9 @@ export function leaveNote(note: Note, folder = notesFolder()): () => void {
 /** The servers that run. Notes of those that could not remove theirs go away. */
 export async function runningServers(folder = notesFolder()): Promise<readonly Note[]> {
   const notes = readNotes(folder).map(async ({ file, note }) => {
-    if (isAlive(note.pid) && (await isOpen(new URL(note.url)))) return [note];
-    rmSync(file, { force: true });
-    return [];
+    const open = isAlive(note.pid) && (await isOpen(new URL(note.url)));
+    if (open === false) rmSync(file, { force: true });
+    return open ? [note] : [];
   });
   return (await Promise.all(notes)).flat();
 }
@@ -117,15 +117,19 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Whether anything listens there: the number of a process may be another's by now. */
-function isOpen({ hostname, port, protocol }: URL): Promise<boolean> {
+/** Whether anything listens there: the number of a process may be another's by now. `undefined`: it says nothing. */
+function isOpen({ hostname, port, protocol }: URL): Promise<boolean | undefined> {
   const address = {
     host: hostname.replace(/^\[|\]$/g, ''),
     port: Number(port) || (protocol === 'https:' ? 443 : 80),
   };
   return new Promise((resolve) => {
     const socket = connect(address, () => resolve(true));
-    socket.setTimeout(PATIENCE, () => socket.destroy()); // an address of a network that is left answers nothing
+    // An address of a network that is left answers nothing.
+    socket.setTimeout(PATIENCE, () => {
+      resolve(undefined);
+      socket.destroy();
+    });
     socket.on('error', () => {}); // told by `close`
     socket.on('connect', () => socket.destroy());
     socket.on('close', () => resolve(false));
