@@ -51,12 +51,12 @@ test('50,000 files in 1,000 folders: answered during the walk, a watch a folder,
   assert.is((await get(url, '/49/19/7.css')).text, 'old');
   using stream = await openStream(`${url}__events`);
   site.write('49/19/7.css', 'new');
-  await until('the open page’s file', () => named(stream, '/49/19/7.css'), 2000);
+  await until('the open page’s file', () => named(stream, '/49/19/7.css'));
   assert.is((await get(url, '/49/19/7.css')).text, 'new');
 
   await using _ = await within('the start', starting, 30_000);
   site.write('31/3/3.css', 'new');
-  await until('any other', () => named(stream, '/31/3/3.css'), 2000);
+  await until('any other', () => named(stream, '/31/3/3.css'));
   const { watches, worked } = await machine.resources();
   if (isLinux) assert.is(watches - before.watches, 1 + 50 + 1000);
   assert.ok(worked < 50, `worked for ${worked} ms in one turn`);
@@ -85,9 +85,11 @@ test('folders that come and go leave no watch, no descriptor and no memory', asy
   const before = await settledResources();
   await comeAndGo(100);
   await comeAndGo(100);
-  const after = await settledResources();
+  const after = await until('as many descriptors as before', async () => {
+    const found = await settledResources();
+    return found.descriptors <= before.descriptors && found;
+  });
   assert.is(after.watches, before.watches);
-  assert.is(after.descriptors, before.descriptors);
   assert.ok(after.heap < before.heap + 2 * 2 ** 20, `${before.heap} bytes, then ${after.heap}`);
 
   /** When the watches on what is gone are gone: two of the folders are left. */

@@ -50,26 +50,41 @@ export async function until<T>(
   look: () => T | undefined | false | Promise<T | undefined | false>,
   ms = 10_000,
 ): Promise<T> {
-  const end = performance.now() + ms;
+  const isOver = countdown(ms);
   for (;;) {
     const found = await look();
     if (found !== undefined && found !== false) return found;
-    if (performance.now() > end) throw new Error(`Waited ${ms} ms in vain: ${what}`);
+    if (isOver()) throw new Error(`Waited ${ms} ms in vain: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
 /** The promise's value, or a failure that says what was waited for. */
 export async function within<T>(what: string, promise: Promise<T>, ms = 10_000): Promise<T> {
+  const isOver = countdown(ms);
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`Waited ${ms} ms in vain: ${what}`)), ms);
+    timer = setInterval(() => {
+      if (isOver()) reject(new Error(`Waited ${ms} ms in vain: ${what}`));
+    }, 5);
   });
   try {
     return await Promise.race([promise, late]);
   } finally {
-    clearTimeout(timer);
+    clearInterval(timer);
   }
+}
+
+/** Whether `ms` are over, for who asks all the time: when the machine stood still, what is waited for did, too. */
+function countdown(ms: number): () => boolean {
+  let left = ms;
+  let last = performance.now();
+  return () => {
+    const now = performance.now();
+    left -= Math.min(now - last, 100);
+    last = now;
+    return left <= 0;
+  };
 }
 
 /** Whether a process runs; one that has ended and that nobody asked about (a zombie) doesn't. */
@@ -114,6 +129,9 @@ function listenAt(port: number): Promise<Server | undefined> {
   });
 }
 
+/** Of its two addresses one may not be there: who has no turn for a while still gets to the other. */
+const LOCALHOST = { autoSelectFamilyAttemptTimeout: 5000 };
+
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingMessage['headers'];
@@ -138,6 +156,7 @@ export function get(
         agent: false,
         headers: { host: `${hostname}:${port}`, ...options.headers },
         timeout: 10_000,
+        ...LOCALHOST,
       },
       (res) => {
         const chunks: Buffer[] = [];
@@ -230,7 +249,7 @@ export function openStream(
   return new Promise((resolve, reject) => {
     const req = request(
       url,
-      { agent: false, headers: { accept: 'text/event-stream', ...headers } },
+      { agent: false, headers: { accept: 'text/event-stream', ...headers }, ...LOCALHOST },
       (res) => {
         const events: WireEvent[] = [];
         const handedOut = new Set<WireEvent>();

@@ -52,7 +52,7 @@ export function checkout(): Folder {
 }
 
 function npm(args: readonly string[], cwd: string): string {
-  return execFileSync('npm', [...args], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  return execFileSync('npm', [...args], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }); // what it complains of is in the error
 }
 
 export interface Program extends Disposable {
@@ -67,7 +67,8 @@ export interface Program extends Disposable {
 
 /** Runs a command with all the processes it starts, until the `using` block ends. */
 export function runProgram(command: string, args: readonly string[], cwd: string): Program {
-  const child = spawn(command, args, { cwd, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  const env = { ...process.env, npm_config_update_notifier: 'false' }; // npm's own news would be among the output
+  const child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   let printed = '';
   const collect = (chunk: Buffer) => {
     printed += chunk;

@@ -73,7 +73,7 @@ const clientsAre = (served: Served, count: number, ms?: number) =>
 test('connect() sends head, reconnection time and place at once, and nothing else', async () => {
   await using served = await serve();
   using client = raw(served.port, GET);
-  await client.match(/retry: 500\nid: b-0\n\n\r\n/, 1000);
+  await client.match(/retry: 500\nid: b-0\n\n\r\n/);
   const [head = '', ...rest] = client.received().split('\r\n\r\n');
   assert.equal(head.replace(/^Date: .*$/m, 'Date: now').split('\r\n'), [
     'HTTP/1.1 200 OK',
@@ -829,7 +829,7 @@ test('keepAlive: 0 sends none', async () => {
 });
 
 test('idleTimeout ends clients to whom nothing but keep-alive was sent', async () => {
-  await using served = await serve({ idleTimeout: 300, keepAlive: 30 });
+  await using served = await serve({ idleTimeout: 1500, keepAlive: 100 });
   let ping: NodeJS.Timeout | undefined;
   served.channel.on('connect', (client) => {
     if (client.req.url === '/kept') ping = setInterval(() => client.send('own', ''), 50);
@@ -838,7 +838,7 @@ test('idleTimeout ends clients to whom nothing but keep-alive was sent', async (
   const start = performance.now();
   using idle = await openStream(served.url);
   await until('the end of the idle one', () => idle.closed());
-  assert.ok(performance.now() - start >= 295, 'not before its time');
+  assert.ok(performance.now() - start >= 1495, 'not before its time');
   assert.ok(idle.events.some(({ type }) => type === 'ping'));
   assert.not(kept.closed());
   clearInterval(ping);
@@ -847,12 +847,12 @@ test('idleTimeout ends clients to whom nothing but keep-alive was sent', async (
 });
 
 test('idleTimeout counts from the last event', async () => {
-  await using served = await serve({ idleTimeout: 300 });
+  await using served = await serve({ idleTimeout: 1500 });
   using client = await openStream(served.url);
   const timer = setInterval(() => served.channel.send('x', ''), 50);
   const start = performance.now();
-  await until('20 events', () => client.events.length >= 20);
-  assert.ok(performance.now() - start > 600);
+  await until('40 events', () => client.events.length >= 40);
+  assert.ok(performance.now() - start > 1800);
   assert.not(client.closed());
   clearInterval(timer);
   await until('the end', () => client.closed());
@@ -891,7 +891,7 @@ test('close() ends the streams, after what was sent, and cuts off who comes late
   served.channel.send('last', '');
   const closed = served.channel.close();
   assert.is(served.channel.clients, 0);
-  await within('close()', closed, 1000);
+  await within('close()', closed);
   await until('the end', () => client.closed());
   assert.is(client.events.length, 1);
   using late = raw(served.port, GET);
@@ -915,7 +915,7 @@ test('close() does not wait for a client that does not read', async () => {
   client.socket.pause();
   await clientsAre(served, 1);
   served.channel.send('big', 'x'.repeat(20_000_000));
-  await within('close()', served.channel.close(), 1000);
+  await within('close()', served.channel.close());
   assert.is(await connections(served), 0);
   await until('no timer', () => timers.live.size === 0);
 });
@@ -1008,7 +1008,7 @@ test('a half-closed client is forgotten', async () => {
   socket.write(GET);
   await clientsAre(served, 1);
   socket.end();
-  await clientsAre(served, 0, 2000);
+  await clientsAre(served, 0);
   socket.destroy();
 });
 
@@ -1021,7 +1021,7 @@ test('a half-closed client that does not read is forgotten', async () => {
   await clientsAre(served, 1);
   served.channel.send('big', 'x'.repeat(20_000_000));
   socket.end();
-  await clientsAre(served, 0, 2000);
+  await clientsAre(served, 0);
   await until('no connection', async () => (await connections(served)) === 0);
   socket.destroy();
 });
@@ -1075,13 +1075,13 @@ test('stalled.ms cuts off a client that takes nothing, however little waits', as
   await clientsAre(served, 1);
   const start = performance.now();
   served.channel.send('big', 'x'.repeat(20_000_000));
-  await clientsAre(served, 0, 3000);
+  await clientsAre(served, 0);
   assert.ok(performance.now() - start >= 295);
   await until('no connection', async () => (await connections(served)) === 0);
 });
 
 test('stalled.ms does not count for a client that took all there was', async () => {
-  await using served = await serve({ stalled: { bytes: 1_000_000_000, ms: 1000 } });
+  await using served = await serve({ stalled: { bytes: 1_000_000_000, ms: 5000 } });
   const clients: Client[] = [];
   served.channel.on('connect', (client) => clients.push(client));
   using reader = await openStream(served.url);
@@ -1091,7 +1091,7 @@ test('stalled.ms does not count for a client that took all there was', async () 
   stuck.socket.pause();
   await clientsAre(served, 2);
   clients[1]?.send('big', 'x'.repeat(20_000_000));
-  await clientsAre(served, 1, 5000);
+  await clientsAre(served, 1, 15_000);
   served.channel.send('small', '');
   await reader.next('small');
 });
@@ -1199,7 +1199,6 @@ function clientProcess(port: number, count: number): ClientProcess {
         const text = tail + chunk;
         tail = text.slice(-6);
         heard[i] += text.split('\\ndata: ').length - 1;
-        if (tail.includes('\\ndata:')) tail = '';
         setImmediate(tell);
       });
     }
