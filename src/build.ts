@@ -71,7 +71,7 @@ export function createBuild(command: string, options: BuildOptions): Build {
     const merged = new Map<string, Found>();
     for (const found of held) {
       const change = merge(merged.get(found.file), found);
-      if (change) merged.set(found.file, change);
+      if (change || !isUnseen) merged.set(found.file, change ?? found);
       else merged.delete(found.file);
     }
     // Many commands begin by deleting what they make.
@@ -101,6 +101,7 @@ export function createBuild(command: string, options: BuildOptions): Build {
     take(changes, since) {
       const sources = changes.filter(({ file }) => isSource(file));
       const outputs = changes.filter(({ file }) => !isSource(file));
+      const wasIdle = !settled;
       if (sources.length > 0) {
         chained = settled ? chained + 1 : 0;
         if (chained === LOOP) onLoop(sources[0]?.file ?? '');
@@ -108,8 +109,10 @@ export function createBuild(command: string, options: BuildOptions): Build {
         trigger();
       }
       if (outputs.length === 0) return;
-      if (settled) hold(outputs, since);
-      else publish(outputs, since);
+      if (!settled) return publish(outputs, since);
+      // They are older than the run.
+      if (wasIdle) isUnseen = false;
+      hold(outputs, since);
     },
     missed() {
       if (settled) isUnseen = false;

@@ -89,7 +89,9 @@ export const RESERVED_TYPES = [
 /** What two changes of one file are together, to who has heard of neither; `undefined`: nothing that could be known of. */
 export function merge(first: Found | undefined, last: Found): Found | undefined {
   if (!first) return last;
-  const both = { ...last, before: first.before };
+  // Bytes that were there for a while may have been seen.
+  const isFirst = first.after === undefined || first.after === first.before;
+  const both = { ...last, before: isFirst ? first.before : undefined };
   if (first.type === 'add') return last.type === 'unlink' ? undefined : { ...both, type: 'add' };
   return last.type === 'unlink' ? both : { ...both, type: 'change' };
 }

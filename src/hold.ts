@@ -111,8 +111,8 @@ async function chokidarFolder(dir: string, onEvent: (name: string | undefined) =
   const close = async () => {
     const ms = 50 - (performance.now() - lastEvent);
     if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
-    for (const listings of watcher._throttled.values()) {
-      for (const { timeoutObject } of listings.values()) clearTimeout(timeoutObject);
+    for (const listings of watcher._throttled?.values() ?? []) {
+      for (const listing of listings.values()) clearTimeout(listing?.timeoutObject);
     }
     await watcher.close();
   };

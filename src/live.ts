@@ -308,7 +308,7 @@ export function wire(options: WiringOptions): Wiring {
     if (routes.handle(req, res)) return;
     const { url, headers } = req; // as it came: what falls back to a page gives it another address
     res.once('finish', () => {
-      if (res.statusCode === 404) build?.missed();
+      if (res.statusCode >= 400) build?.missed();
       tellRefused({ url, headers }, res);
     });
     if (build && isPage(req) && !(await build.isDone(BUILD_PATIENCE))) {

@@ -74,7 +74,9 @@ export function createLook({ tree, bytes, links }: LookOptions): (file: string, 
     if (typeof compared === 'number') return patience(save, compared, performance.now());
     tree.put(file, true);
     if (compared === 'same' && existed) return [];
-    return links.withAliases({ ...changed(file, existed), after: bytes.digestOf(file) });
+    const told = links.withAliases({ ...changed(file, existed), after: bytes.digestOf(file) });
+    for (const alias of told) if (alias.file !== file) bytes.forget(alias.file); // what is known of it is not so any more
+    return told;
   }
 
   function isGone(file: string, save: Save): Look {

@@ -77,7 +77,9 @@ export function createTree({ hold, accepts, touch, onRenewed, onLink, onError }:
       const work = async () => {
         for (const dir of queue) {
           const folder = await open(dir, fresh, false);
-          for (const name of folder?.folders ?? []) next.push(join(dir, name));
+          if (!folder) continue;
+          folders.get(dirname(dir))?.folders.add(basename(dir));
+          for (const name of folder.folders) next.push(join(dir, name));
         }
       };
       await Promise.all(Array.from({ length: AT_ONCE }, work));
@@ -169,14 +171,15 @@ export function createTree({ hold, accepts, touch, onRenewed, onLink, onError }:
     if (name === basename(folder.path)) void renew(folder);
   }
 
-  // Its inode may be another by now, or another folder with the number of the old one.
+  // The watch may be on what was moved away, and another folder with its number in its place.
   async function renew(folder: Folder): Promise<void> {
     await folder.opened;
     if (!isCurrent(folder) || folder.renewing) return;
     folder.renewing = true;
     try {
       const before = folder.hold;
-      folder.id = idOf(await stat(folder.path));
+      // Of another folder all below is another, too.
+      if (folder.id !== idOf(await stat(folder.path))) throw new Error('another folder');
       const held = await hold(folder.path, (name) => onEvent(folder, name));
       if (!isCurrent(folder)) return end(held);
       folder.hold = held;
@@ -248,10 +251,7 @@ export function createTree({ hold, accepts, touch, onRenewed, onLink, onError }:
   }
 
   return {
-    async walk(dirs, fresh) {
-      await walk(dirs, fresh);
-      for (const dir of dirs) if (folders.has(dir)) folders.get(dirname(dir))?.folders.add(basename(dir));
-    },
+    walk,
     attach: async (dir) => void (await open(dir, false, true)),
     async relist() {
       for (const folder of [...folders.values()]) await relistOne(folder);

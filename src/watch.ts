@@ -173,22 +173,21 @@ export function watch(
 
   // --- The watched folders themselves ---
 
-  let patrolling: Promise<void> | undefined;
-  let again = false;
+  let rounds = Promise.resolve();
+  let nextRound: Promise<void> | undefined;
 
   /** Resolves when each of them was looked for after this moment. */
   function patrol(): Promise<void> {
-    again = true;
-    patrolling ??= Promise.resolve().then(goRound);
-    return patrolling;
+    nextRound ??= rounds = rounds.then(goRound, goRound);
+    return nextRound;
   }
 
   async function goRound(): Promise<void> {
-    while (again && !closed) {
-      again = false;
-      for (const root of roots) await inspect(root, true);
+    nextRound = undefined;
+    for (const root of roots) {
+      if (closed) return;
+      await inspect(root, true);
     }
-    patrolling = undefined;
   }
 
   function onRenewed(dir: string): void {

@@ -181,6 +181,30 @@ test('what was asked for while it was gone has changed, and what a failed run ha
   assert.equal(again.paths.sort(), ['/a.css', '/b.css', '/index.html']);
 });
 
+test('what a failed run has added and the next one deletes is told of: a page may have it', async () => {
+  await using made = await project({
+    build: `
+      import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+      mkdirSync('dist', { recursive: true });
+      rmSync('dist/b.html', { force: true });
+      copyFileSync('src/index.html', 'dist/index.html');
+      if (readFileSync('src/index.html', 'utf8') !== 'broken') process.exit();
+      writeFileSync('dist/b.html', 'half a build');
+      process.exit(1);
+    `,
+  });
+  const { server, files, builds } = made;
+  await until('the first build', () => builds.length === 1);
+  using stream = await openStream(`${server.url}__events`);
+  await stream.next('hello');
+  files.write('src/index.html', 'broken');
+  await stream.next('failure');
+  assert.is((await get(server.url, '/b.html')).text.includes('half a build'), true);
+  files.write('src/index.html', '<!doctype html><title>two</title>');
+  const told = JSON.parse((await stream.next('reload')).data);
+  assert.equal([told.paths.sort(), told.gone], [['/b.html', '/index.html'], ['/b.html']]);
+});
+
 test('runKill: a newer change ends the run under way, and only its own run is told', async () => {
   await using made = await project({
     runKill: true,

@@ -116,8 +116,10 @@ for (const [name, all, expected] of [
   ['new, then written', [came, written], { type: 'add', file, after: 'C' }],
   ['new, then gone', [came, { type: 'unlink', file, before: 'B' }], undefined],
   ['gone, then there', [gone, came], { type: 'change', file, before: 'A', after: 'B' }],
-  ['gone, there, written', [gone, came, written], { type: 'change', file, before: 'A', after: 'C' }],
-  ['gone, there, gone', [gone, came, { type: 'unlink', file, before: 'B' }], gone],
+  ['gone, there, written', [gone, came, written], { type: 'change', file, after: 'C' }],
+  ['gone, there, gone', [gone, came, { type: 'unlink', file, before: 'B' }], { type: 'unlink', file }],
+  ['gone, there as it was, gone', [gone, { ...came, after: 'A' }, gone], gone],
+  ['gone, there, as it was', [gone, came, { ...written, after: 'A' }], { type: 'change', file, after: 'A' }],
   ['written, then gone', [written, { type: 'unlink', file, before: 'C' }], { type: 'unlink', file }],
 ] satisfies [string, Found[], Found | undefined][]) {
   test(`merge() of a file that is ${name}`, () => {

@@ -566,6 +566,40 @@ test('prefer() of a file in a new folder, before that was looked at, takes nothi
   }
 });
 
+test('a folder that is replaced by another of its name is watched with all below', async () => {
+  await using it = await calm({
+    'dist/a/b/c.css': 'old',
+    'next/a/b/c.css': 'newer',
+    'next/a/b/d.css': 'new',
+  });
+  for (const name of ['dist', 'next', 'dist']) {
+    const [, other] = name === 'dist' ? ['dist', 'next'] : ['next', 'dist'];
+    renameSync(it.site.file(name), it.site.file('away'));
+    renameSync(it.site.file(other), it.site.file(name));
+    renameSync(it.site.file('away'), it.site.file(other));
+    for (const dir of [name, other]) {
+      it.site.write(`${dir}/a/b/c.css`, `saved in ${dir}`);
+      it.site.write(`${dir}/a/new/${name}.css`, 'new');
+      await it.announced({ [`${dir}/a/b/c.css`]: `saved in ${dir}`, [`${dir}/a/new/${name}.css`]: 'new' });
+    }
+  }
+});
+
+test('a new folder whose subfolder a page has asked of at once goes and comes with that', async () => {
+  using elsewhere = folder({ 'a/f.css': 'other', 'a/g.css': 'other' });
+  await using it = await calm({ 'a.css': 'old' });
+  it.site.write('dist/a/f.css', 'new');
+  it.watcher.prefer(it.site.file('dist/a/f.css'));
+  await it.announced({ 'dist/a/f.css': 'new' });
+  renameSync(it.site.file('dist'), elsewhere.file('away'));
+  await it.announced({ 'dist/a/f.css': null });
+  renameSync(elsewhere.file('a'), elsewhere.file('away/b'));
+  renameSync(elsewhere.file('away'), it.site.file('dist'));
+  await it.announced({ 'dist/a/f.css': 'new', 'dist/b/g.css': 'other' });
+  it.site.write('dist/a/f.css', 'newer');
+  await it.announced({ 'dist/a/f.css': 'newer' });
+});
+
 test('what is ignored takes no watch, however deep it is', async () => {
   const before = watches();
   const names = [
