@@ -429,7 +429,7 @@ test('swapAssets() shows a new font without a frame of another one', async () =>
 
 for (const markup of ['<audio src=s.wav controls></audio>', '<video><source src=s.wav></video>']) {
   test(`swapAssets() lets ${markup} go on where it was`, async () => {
-    files.set('/s.wav', wav(20));
+    files.set('/s.wav', wav(200));
     await open(markup);
     await page.$eval('audio,video', async (media) => {
       if (!(media instanceof HTMLMediaElement)) return;
@@ -440,7 +440,7 @@ for (const markup of ['<audio src=s.wav controls></audio>', '<video><source src=
     // How far it can be sought is known by and by.
     const media = 'document.querySelector("audio,video")';
     await page.becomes(`${media}.currentTime >= 10 || void (${media}.currentTime = 10)`);
-    files.set('/s.wav', wav(30));
+    files.set('/s.wav', wav(300));
     assert.is(await swap('/s.wav'), true);
     await page.becomes(`${media}.currentTime >= 10`);
     const state = await page.$eval('audio,video', (media) =>
@@ -448,7 +448,7 @@ for (const markup of ['<audio src=s.wav controls></audio>', '<video><source src=
         ? [media.duration, media.paused, media.playbackRate, media.muted]
         : [],
     );
-    assert.equal(state, [30, false, 2, true]);
+    assert.equal(state, [300, false, 2, true]);
     files.set('/s.wav', 'broken');
     assert.is(await swap('/s.wav'), true);
     assert.is(

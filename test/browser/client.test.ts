@@ -22,7 +22,7 @@ const browser = await launch();
 
 async function serve(files: Record<string, string>, options: StartOptions = {}): Promise<Site> {
   const site = folder(files);
-  const server = await start({ root: site.path, port: 0, host: '127.0.0.1', ...options });
+  const server = await start({ root: site.path, port: await freePort(), host: '127.0.0.1', ...options });
   const requests: string[] = [];
   server.server.on('request', (req) => requests.push(req.url ?? ''));
   const context = await browser.newContext();
@@ -461,7 +461,7 @@ test('an edit of the page is merged into it, and what scripts and the user did s
 });
 
 test('an edit of the page is merged as it came with the event, unless a script has moved the page', async () => {
-  const body = (text: string) => html('', `<p id=p>${text}</p>`);
+  const body = (text: string) => html('<link rel=icon href=data:,>', `<p id=p>${text}</p>`);
   await using site = await serve({ 'index.html': body('one'), 'other.html': body('one') });
   const page = await site.open();
   const fetched = () => site.requests.filter((url) => !url.startsWith('/__events')).length;
@@ -534,6 +534,7 @@ test('what a worker of the page answers with is shown, and not what is on the di
   site.folder.write('a.css', 'p { width: 2px }');
   await see(page, 'looks.at(-1)', '20px');
   assert.equal(await page.evaluate('looks'), ['1px', '20px']);
+  await page.evaluate('navigator.serviceWorker.getRegistration().then((it) => it.unregister())');
 });
 
 test('a page and its stylesheet, saved together, are both shown in place', async () => {
@@ -747,7 +748,7 @@ test('the script runs once, however often it is there', async () => {
   site.server.send('clock', 1);
   await heard(page, site.server);
   assert.is(await look(page, 'clocks'), 1);
-  assert.is(site.server.clients, 1);
+  await until('one stream', () => site.server.clients === 1);
 });
 
 test('a page comes back by itself when the server has started again, once', async () => {
@@ -762,8 +763,8 @@ test('a page comes back by itself when the server has started again, once', asyn
   again.server.on('request', (req) => {
     if (req.url === '/' && req.headers['sec-fetch-dest'] === 'document') loads++;
   });
-  await until('the client to be back', () => again.clients === 1, 5000);
-  await see(page, 'document.body.textContent', 'new', 5000);
+  await until('the client to be back', () => again.clients === 1);
+  await see(page, 'document.body.textContent', 'new');
   await heard(page, again);
   assert.is(loads, 1);
   await until('one stream of the new page', () => again.clients === 1);
@@ -1002,12 +1003,12 @@ test('a page whose load changes one of its files is not reloaded for ever', asyn
   const page = await site.context.newPage();
   let loads = 0;
   site.server.server.on('request', (req) => {
-    if (req.url !== '/') return;
+    if (req.url !== '/' || req.headers['sec-fetch-dest'] !== 'document') return; // the page asks for itself, too
     loads++;
     setTimeout(() => site.server.reload('/a.js'), 20);
   });
   await page.goto(site.server.url);
-  await see(page, 'sessionStorage.warned', 'live-sse: /a.js changes with each load');
+  await see(page, 'sessionStorage.warned', 'live-sse: /a.js changes with each load', 30_000);
   // The first, three at once, and one when it had come to rest; a slow machine may take a second turn.
   const before = loads;
   assert.ok(before >= 5, `${before} loads`);

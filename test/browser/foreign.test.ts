@@ -2,7 +2,6 @@
 
 import { readFile, stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
@@ -52,9 +51,15 @@ async function serve(
     res.writeHead(200, { 'content-type': type, 'last-modified': 'Mon, 01 Jan 2024 00:00:00 GMT' });
     res.end(text.replace('<head>', `<head>${script}`));
   });
-  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
-  const origin = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
-  const server = await start({ root: site.path, port: 0, host: '127.0.0.1', ...options(origin) });
+  const port = await freePort(); // browsers keep what came from there
+  await new Promise<void>((resolve) => other.listen(port, '127.0.0.1', resolve));
+  const origin = `http://127.0.0.1:${port}`;
+  const server = await start({
+    root: site.path,
+    port: await freePort(),
+    host: '127.0.0.1',
+    ...options(origin),
+  });
   script = `<script src="${server.url}__events/client.js"></script>`;
   const notices: string[] = [];
   server.on('notice', (line) => notices.push(line));
@@ -95,11 +100,13 @@ async function mark(page: Page, server: LiveServer): Promise<void> {
 }
 
 async function heard(page: Page, server: LiveServer): Promise<void> {
-  await page.evaluate(`addEventListener('live-sse:sentinel', ({ detail }) => { window.heard = detail })`);
   const number = ++sentinels;
-  await until('the page to hear of an event', () => {
+  const listen = `addEventListener('live-sse:sentinel', ({ detail }) => { window.heard = detail })`;
+  await until('the page to hear of an event', async () => {
     server.send('sentinel', number);
-    return page.evaluate(`window.heard === ${number}`) as Promise<boolean>;
+    return page
+      .evaluate(`(window.heard ??= (${listen}, 0)) === ${number}`)
+      .catch(() => false) as Promise<boolean>;
   });
 }
 

@@ -120,11 +120,13 @@ async function run(way: 'proxy' | 'live'): Promise<App> {
 let sentinels = 0;
 
 async function mark(page: Page, hot: Live): Promise<void> {
-  await page.evaluate(`addEventListener('live-sse:sentinel', ({ detail }) => { window.heard = detail })`);
   const number = ++sentinels;
-  await until('the page to hear of an event', () => {
+  const listen = `addEventListener('live-sse:sentinel', ({ detail }) => { window.heard = detail })`;
+  await until('the page to hear of an event', async () => {
     hot.send('sentinel', number);
-    return page.evaluate(`window.heard === ${number}`) as Promise<boolean>;
+    return page
+      .evaluate(`(window.heard ??= (${listen}, 0)) === ${number}`)
+      .catch(() => false) as Promise<boolean>;
   });
   await page.evaluate('window.marker = 1');
 }

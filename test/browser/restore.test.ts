@@ -280,6 +280,7 @@ test('the place is kept while another page stands in: what is not found, and an 
   await see(page, title, 'Nothing here yet');
   site.folder.write('index.html', html(body));
   await see(page, '[document.querySelector("#i")?.value, scrollY]', ['typed', 456]);
+  await see(page, 'document.readyState', 'complete');
 
   await page.goto(site.server.url);
   await typeInto(page, '#i', 'typed');

@@ -1,7 +1,7 @@
 // A folder that is served, and pages of it in a browser context of their own; for tests that look at what pages show.
 
 import { type LiveServer, type StartOptions, start } from '../../src/index.ts';
-import { type Folder, folder, until } from '../harness.ts';
+import { type Folder, folder, freePort, until } from '../harness.ts';
 import { type Context, launch, type Page } from './engine.ts';
 
 export interface Site extends AsyncDisposable {
@@ -31,7 +31,7 @@ async function serve(
   options: StartOptions = {},
 ): Promise<Site> {
   const site = folder(files);
-  const server = await start({ root: site.path, port: 0, host: '127.0.0.1', ...options });
+  const server = await start({ root: site.path, port: await freePort(), host: '127.0.0.1', ...options });
   const notices: string[] = [];
   server.on('notice', (line) => notices.push(line));
   return {

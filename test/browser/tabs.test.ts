@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type LiveServer, start } from '../../src/index.ts';
-import { type Folder, folder, freePort, until } from '../harness.ts';
+import { type Folder, folder, freePort, passTick, until } from '../harness.ts';
 import { servers } from '../servers.ts';
 import { type Context, except, launch, type Page, puppeteerOf, type Reasons } from './engine.ts';
 import { front } from './front.ts';
@@ -23,7 +23,7 @@ const TEXT = 'document.querySelector("p").textContent';
 
 async function serve(): Promise<Site> {
   const site = folder({ 'index.html': HTML('old'), 'b.html': HTML('b'), 'a.css': CSS(1) });
-  const server = await start({ root: site.path, port: 0, host: '127.0.0.1' });
+  const server = await start({ root: site.path, port: await freePort(), host: '127.0.0.1' });
   const context = await browser.newContext();
   return {
     server,
@@ -125,9 +125,9 @@ for (const [name, end, cannot] of endings) {
     await streams(site.server, 1);
     await end(first);
     site.folder.write('a.css', CSS(2));
-    await see(second, WIDTH, '2px', 5000);
+    await see(second, WIDTH, '2px');
     site.folder.write('index.html', HTML('new'));
-    await see(second, TEXT, 'new', 5000);
+    await see(second, TEXT, 'new');
     await streams(site.server, 1);
   });
 }
@@ -137,7 +137,7 @@ test('the stream ends with the last page', async () => {
   const pages = [await site.open(), await site.open()];
   await streams(site.server, 1);
   for (const page of pages) await page.close();
-  await streams(site.server, 0, 5000);
+  await streams(site.server, 0);
 });
 
 test('50 quick navigations leave one stream', async () => {
@@ -165,7 +165,7 @@ for (const [what, change, seen] of [
     await streams(site.server, 1);
     change(site);
     await page.goBack();
-    await see(page, seen[0], seen[1], 5000);
+    await see(page, seen[0], seen[1]);
     if (what === 'stylesheet') {
       assert.equal(await page.evaluate('[window.marker, window.persisted]'), [1, true]);
     }
@@ -183,7 +183,7 @@ except(noCrash, test)('the process of the worker is killed: its pages lose nothi
   // A page that nobody sees finds out when it is shown.
   for (const page of pages) {
     await page.bringToFront();
-    await see(page, WIDTH, '2px', 5000);
+    await see(page, WIDTH, '2px');
   }
   await streams(site.server, 1);
   site.folder.write('index.html', HTML('new'));
@@ -199,11 +199,13 @@ test('the server is killed and started again: a page shows what was saved meanwh
   await page.goto(url);
   site.write('a.css', CSS(2));
   await see(page, WIDTH, '2px');
+  await page.evaluate('window.old = 1');
   await process.kill();
   site.write('index.html', HTML('new'));
   site.write('a.css', CSS(3));
+  passTick(site.path);
   await using again = await start({ root: site.path, port, host: '127.0.0.1' });
-  await see(page, `[${TEXT}, ${WIDTH}].join()`, 'new,3px');
+  await see(page, `[window.old ?? 0, ${TEXT}, ${WIDTH}].join()`, '0,new,3px');
   await streams(again, 1);
   await page.evaluate('window.marker = 1');
   site.write('a.css', CSS(4));
@@ -240,7 +242,7 @@ for (const [name, script] of withouts) {
     await see(page, TEXT, 'new');
     await streams(site.server, 1);
     await page.goto('about:blank');
-    await streams(site.server, 0, 5000);
+    await streams(site.server, 0);
   });
 }
 

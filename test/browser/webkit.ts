@@ -165,15 +165,18 @@ type Command = (method: 'GET' | 'POST' | 'DELETE', path: string, body?: object) 
 /** Gives the page in a window its size: the window's is larger by the bars of the browser. */
 async function resize(to: Command, execute: (script: string) => Promise<unknown>): Promise<void> {
   const inner = () => execute('return [innerWidth, innerHeight]') as Promise<[number, number]>;
-  const { width, height } = (await to('GET', '/window/rect')) as typeof VIEWPORT;
-  const [innerWidth, innerHeight] = await inner();
-  await to('POST', '/window/rect', {
-    width: VIEWPORT.width + width - innerWidth,
-    height: VIEWPORT.height + height - innerHeight,
-  });
+  const target = async () => {
+    const { width, height } = (await to('GET', '/window/rect')) as typeof VIEWPORT;
+    const [innerWidth, innerHeight] = await inner();
+    return { width: VIEWPORT.width + width - innerWidth, height: VIEWPORT.height + height - innerHeight };
+  };
+  let asked = 0;
   await until('the window to have its size', async () => {
     const [width, height] = await inner();
-    return width === VIEWPORT.width && height === VIEWPORT.height;
+    if (width === VIEWPORT.width && height === VIEWPORT.height) return true;
+    // What is measured before the window's first layout is wrong.
+    if (asked++ % 50 === 0) await to('POST', '/window/rect', await target());
+    return false;
   });
 }
 
