@@ -419,6 +419,7 @@ test('swapAssets() shows a new font without a frame of another one', async () =>
     files.set('/f.ttf', font(advance));
     assert.is(await swap('/f.ttf'), true);
     assert.is(await width(), advance / 5);
+    await page.evaluate(() => new Promise(requestAnimationFrame));
   }
   files.set('/f.ttf', 'broken');
   assert.is(await swap('/f.ttf'), true);

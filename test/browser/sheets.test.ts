@@ -209,7 +209,7 @@ test('an import that fails to come leaves the one before; one that was missing b
   broken = false;
   await see(page, 'document.querySelectorAll("link").length', 1);
   site.folder.write('css/a.css', p(3));
-  await see(page, look, '3pxrgb(1, 0, 0)');
+  await see(page, 'looks.at(-1)', '3pxrgb(1, 0, 0)');
   site.folder.write('b.css', '@import "missing.css"; @import "css/a.css"; p { color: rgb(2, 0, 0) }');
   await see(page, look, '3pxrgb(2, 0, 0)');
   await see(page, 'document.querySelectorAll("link").length', 1);
