@@ -178,8 +178,8 @@ export function createTree({ hold, accepts, touch, onRenewed, onLink, onError }:
     folder.renewing = true;
     try {
       const before = folder.hold;
-      // Of another folder all below is another, too.
-      if (folder.id !== idOf(await stat(folder.path))) throw new Error('another folder');
+      // Of another folder all below is another, too: the look at it begins anew.
+      if (folder.id !== idOf(await stat(folder.path))) return touch(folder.path);
       const held = await hold(folder.path, (name) => onEvent(folder, name));
       if (!isCurrent(folder)) return end(held);
       folder.hold = held;
@@ -187,7 +187,7 @@ export function createTree({ hold, accepts, touch, onRenewed, onLink, onError }:
       await list(folder);
       onRenewed(folder.path);
     } catch {
-      drop(folder.path);
+      if (isCurrent(folder)) drop(folder.path);
       touch(folder.path);
     } finally {
       folder.renewing = false;

@@ -585,6 +585,24 @@ test('a folder that is replaced by another of its name is watched with all below
   }
 });
 
+test('of a folder that is replaced by another of its name, what was there is not new', async () => {
+  const same = Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`sub/${i}.html`, `page ${i}`]));
+  const under = (dir: string, files: Record<string, string>) =>
+    Object.fromEntries(Object.entries(files).map(([name, text]) => [`${dir}/${name}`, text]));
+  await using it = await calm({ ...under('dist', { ...same, 'a.css': 'old' }) });
+  for (const [name, text] of Object.entries({ ...same, 'a.css': 'new' }))
+    it.site.write(`.next/${name}`, text);
+  renameSync(it.site.file('dist'), it.site.file('.old'));
+  renameSync(it.site.file('.next'), it.site.file('dist'));
+  await it.announced({ 'dist/a.css': 'new' });
+  it.site.write('dist/sub/1.html', 'end');
+  await it.announced({ 'dist/sub/1.html': 'end' });
+  assert.equal(
+    it.told().filter((line) => line.startsWith('add')),
+    [],
+  );
+});
+
 test('a new folder whose subfolder a page has asked of at once goes and comes with that', async () => {
   using elsewhere = folder({ 'a/f.css': 'other', 'a/g.css': 'other' });
   await using it = await calm({ 'a.css': 'old' });
