@@ -79,7 +79,7 @@ test('live-sse serves a folder, says where, logs a change, and ends on Ctrl-C', 
   assert.is(running.err(), '');
 });
 
-test('live-sse ends at once with a stream, an idle connection and half a request open', async () => {
+test('live-sse ends in under a second with a stream, an idle connection and half a request open', async () => {
   using site = folder({ 'index.html': 'x' });
   const port = await freePort();
   using running = run([site.path, '-p', String(port), '-q']);
@@ -89,10 +89,8 @@ test('live-sse ends at once with a stream, an idle connection and half a request
   await idle.match(/HTTP\/1\.1 200/);
   using half = raw(port, 'GET / HTTP/1.1\r\nHost: loc');
   await until('the half request to be sent', () => half.socket.bytesWritten > 20);
-  const asked = performance.now();
   running.child.kill('SIGTERM');
-  assert.is(await running.ended, 0);
-  assert.ok(performance.now() - asked < 4000, 'it waited for the idle connection');
+  assert.is(await within('the end', running.ended, 1000), 0);
   await until('the stream to end', () => stream.closed());
   using again = run([site.path, '-p', String(port), '-q']);
   assert.is(await again.url(), url, 'its port is free again');

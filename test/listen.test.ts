@@ -200,7 +200,7 @@ test('the guard holds over HTTP/2: :authority is the Host, and the origin is htt
   assert.is((await askHTTP1(url, { host: 'evil.example' })).status, 403);
 });
 
-test('close() ends streams, sessions and half a handshake at once', async () => {
+test('close() ends streams, sessions and half a handshake in under a second', async () => {
   using site = folder({ 'index.html': page, 'big.bin': big });
   const server = await serve(site.path, { port: await freePort() });
   using h2 = client(server.url);
@@ -214,9 +214,7 @@ test('close() ends streams, sessions and half a handshake at once', async () => 
   using half = raw(server.port, '\x16\x03\x01');
   using kept = secure(server.port, 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: loc');
   await until('an answer', () => kept.received() !== '');
-  const asked = performance.now();
-  await within('the end', server.close());
-  assert.ok(performance.now() - asked < 4000, 'it waited for an idle connection');
+  await within('the end', server.close(), 1000);
   await until('all connections to be gone', () =>
     [stream.closed(), idle.session.closed, half.closed(), reading.session.closed].every(Boolean),
   );

@@ -883,7 +883,7 @@ test('P23 half a request holds up nobody, and is given up in a minute', async ()
     for (const { socket } of clients) socket.pause();
     await until('the streams to be open', () => server.clients === 20);
     for (let i = 0; i < 20; i++) {
-      const answer = await within('an answer', ask('GET /a.txt HTTP/1.1'));
+      const answer = await within('an answer', ask('GET /a.txt HTTP/1.1'), 2_000);
       assert.is(bodyOf(answer), 'a file');
     }
     assert.ok('headersTimeout' in server.server);

@@ -73,7 +73,7 @@ const clientsAre = (served: Served, count: number, ms?: number) =>
 test('connect() sends head, reconnection time and place at once, and nothing else', async () => {
   await using served = await serve();
   using client = raw(served.port, GET);
-  await client.match(/retry: 500\nid: b-0\n\n\r\n/);
+  await client.match(/retry: 500\nid: b-0\n\n\r\n/, 1000);
   const [head = '', ...rest] = client.received().split('\r\n\r\n');
   assert.equal(head.replace(/^Date: .*$/m, 'Date: now').split('\r\n'), [
     'HTTP/1.1 200 OK',
@@ -891,7 +891,7 @@ test('close() ends the streams, after what was sent, and cuts off who comes late
   served.channel.send('last', '');
   const closed = served.channel.close();
   assert.is(served.channel.clients, 0);
-  await within('close()', closed);
+  await within('close()', closed, 1000);
   await until('the end', () => client.closed());
   assert.is(client.events.length, 1);
   using late = raw(served.port, GET);
@@ -915,7 +915,7 @@ test('close() does not wait for a client that does not read', async () => {
   client.socket.pause();
   await clientsAre(served, 1);
   served.channel.send('big', 'x'.repeat(20_000_000));
-  await within('close()', served.channel.close());
+  await within('close()', served.channel.close(), 1000);
   assert.is(await connections(served), 0);
   await until('no timer', () => timers.live.size === 0);
 });
@@ -1008,7 +1008,7 @@ test('a half-closed client is forgotten', async () => {
   socket.write(GET);
   await clientsAre(served, 1);
   socket.end();
-  await clientsAre(served, 0);
+  await clientsAre(served, 0, 2000);
   socket.destroy();
 });
 
@@ -1021,7 +1021,7 @@ test('a half-closed client that does not read is forgotten', async () => {
   await clientsAre(served, 1);
   served.channel.send('big', 'x'.repeat(20_000_000));
   socket.end();
-  await clientsAre(served, 0);
+  await clientsAre(served, 0, 2000);
   await until('no connection', async () => (await connections(served)) === 0);
   socket.destroy();
 });
@@ -1075,7 +1075,7 @@ test('stalled.ms cuts off a client that takes nothing, however little waits', as
   await clientsAre(served, 1);
   const start = performance.now();
   served.channel.send('big', 'x'.repeat(20_000_000));
-  await clientsAre(served, 0);
+  await clientsAre(served, 0, 3000);
   assert.ok(performance.now() - start >= 295);
   await until('no connection', async () => (await connections(served)) === 0);
 });

@@ -204,7 +204,7 @@ test('watch() tells of .well-known, and of a root below a hidden folder', async 
 
 // --- What a batch is ---
 
-test('watch() tells of a saved file alone within 20 ms, when nothing else makes it wait', async () => {
+test('watch() tells of a saved file alone within 20 ms, at the median', async () => {
   const home = folder({ 'a.css': 'old' });
   const times: number[] = [];
   let saved = 0;
@@ -218,8 +218,8 @@ test('watch() tells of a saved file alone within 20 ms, when nothing else makes 
   }
   await watcher.close();
   home[Symbol.dispose]();
-  const best = times.sort((a, b) => a - b)[4] ?? Infinity;
-  assert.ok(best < 20, `${best} ms`);
+  const median = times.sort((a, b) => a - b)[25] ?? Infinity;
+  assert.ok(median < 20, `${median} ms`);
 });
 
 test('watch() names the kind of each change', async () => {
@@ -244,7 +244,7 @@ test('watch() holds the batch of an emptied file until it has content', async ()
 test('watch() tells of a file that stays empty after a bounded time', async () => {
   await using it = await calm({ 'a.css': 'old' });
   it.site.write('a.css', '');
-  await it.announced({ 'a.css': '' });
+  await it.announced({ 'a.css': '' }, 2000);
 });
 
 test('watch() tells of a file that is written without end', async () => {
@@ -253,7 +253,7 @@ test('watch() tells of a file that is written without end', async () => {
   const timer = setInterval(() => fs.appendFileSync(it.site.file('b.log'), `${n++}\n`), 1);
   await pause(50);
   it.site.write('a.css', 'new');
-  await it.announced({ 'a.css': 'new' });
+  await it.announced({ 'a.css': 'new' }, 2000);
   clearInterval(timer);
 });
 
@@ -275,10 +275,8 @@ test('settled() waits at most a second', async () => {
   await using it = await calm({ 'a.css': 'old' });
   const timer = setInterval(() => it.site.write('a.css', ''), 2);
   await pause(50);
-  const settled = it.watcher.settled(it.site.file('a.css'));
-  const first = await Promise.race([settled.then(() => 'settled'), pause(2500).then(() => 'late')]);
+  await within('a second', it.watcher.settled(it.site.file('a.css')), 1250);
   clearInterval(timer);
-  assert.is(first, 'settled');
 });
 
 // --- Roots ---
@@ -676,11 +674,11 @@ test('watch() of 5,000 files in 250 folders: a watch a folder, a preferred file 
   });
   watcher.prefer(site.file('9/249/7.css'));
   site.write('9/249/7.css', 'new');
-  await until('the preferred file', () => contents.get(site.file('9/249/7.css')) === 'new');
+  await until('the preferred file', () => contents.get(site.file('9/249/7.css')) === 'new', 1000);
   await watcher.ready;
   if (isLinux) assert.is(watches(), 1 + 10 + 250);
   site.write('3/3/3.css', 'new');
-  await until('any other', () => contents.get(site.file('3/3/3.css')) === 'new');
+  await until('any other', () => contents.get(site.file('3/3/3.css')) === 'new', 1000);
   assert.ok(work.ms() < 50, `blocked for ${work.ms()} ms`);
   await watcher.close();
 });

@@ -763,8 +763,8 @@ test('a page comes back by itself when the server has started again, once', asyn
   again.server.on('request', (req) => {
     if (req.url === '/' && req.headers['sec-fetch-dest'] === 'document') loads++;
   });
-  await until('the client to be back', () => again.clients === 1);
-  await see(page, 'document.body.textContent', 'new');
+  await until('the client to be back', () => again.clients === 1, 2000);
+  await see(page, 'document.body.textContent', 'new', 2500);
   await heard(page, again);
   assert.is(loads, 1);
   await until('one stream of the new page', () => again.clients === 1);

@@ -149,7 +149,7 @@ function showHere(page: Page, what: Failure): Promise<unknown> {
 const evaluate = (page: Page, code: string): Promise<unknown> => within(code, page.evaluate(code));
 
 /** Waits until an expression is true in the page. */
-const becomes = (page: Page, code: string) => page.becomes(code, 10_000);
+const becomes = (page: Page, code: string) => page.becomes(code, 5000);
 
 test('shows message, place and code; a second failure replaces it; hideFailure() removes it', async (context) => {
   const { page } = context;
@@ -383,7 +383,7 @@ test('a long output is there at once', async (context) => {
     page,
     `(() => { const begin = performance.now(); overlay.showFailure(${JSON.stringify(told({ message: 'x', output }))}); return performance.now() - begin; })()`,
   );
-  assert.ok(Number(ms) < 5000, `${ms} ms`);
+  assert.ok(Number(ms) < 1000, `${ms} ms`);
 });
 
 // What follows is shown by a server of ours, in a page of its folder.

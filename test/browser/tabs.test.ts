@@ -125,9 +125,9 @@ for (const [name, end, cannot] of endings) {
     await streams(site.server, 1);
     await end(first);
     site.folder.write('a.css', CSS(2));
-    await see(second, WIDTH, '2px');
+    await see(second, WIDTH, '2px', 5000);
     site.folder.write('index.html', HTML('new'));
-    await see(second, TEXT, 'new');
+    await see(second, TEXT, 'new', 2000);
     await streams(site.server, 1);
   });
 }
@@ -137,7 +137,7 @@ test('the stream ends with the last page', async () => {
   const pages = [await site.open(), await site.open()];
   await streams(site.server, 1);
   for (const page of pages) await page.close();
-  await streams(site.server, 0);
+  await streams(site.server, 0, 5000);
 });
 
 test('50 quick navigations leave one stream', async () => {
@@ -165,7 +165,7 @@ for (const [what, change, seen] of [
     await streams(site.server, 1);
     change(site);
     await page.goBack();
-    await see(page, seen[0], seen[1]);
+    await see(page, seen[0], seen[1], 2000);
     if (what === 'stylesheet') {
       assert.equal(await page.evaluate('[window.marker, window.persisted]'), [1, true]);
     }
@@ -183,7 +183,7 @@ except(noCrash, test)('the process of the worker is killed: its pages lose nothi
   // A page that nobody sees finds out when it is shown.
   for (const page of pages) {
     await page.bringToFront();
-    await see(page, WIDTH, '2px');
+    await see(page, WIDTH, '2px', 5000);
   }
   await streams(site.server, 1);
   site.folder.write('index.html', HTML('new'));
@@ -242,7 +242,7 @@ for (const [name, script] of withouts) {
     await see(page, TEXT, 'new');
     await streams(site.server, 1);
     await page.goto('about:blank');
-    await streams(site.server, 0);
+    await streams(site.server, 0, 2000);
   });
 }
 
